@@ -1,0 +1,50 @@
+# `make demo` and `make test` need Python 3.10-3.13 and nothing else: each makes the virtual environment it runs in.
+
+VENV ?= .venv
+WHEEL_VENV ?= .venv-wheel
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint wheel wheel-test clean
+
+demo: $(VENV)/.for-use
+	$(BIN)/privpart-keras demo $(DEMO)
+
+test: $(VENV)/.for-development
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.for-development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p keras_privpart
+
+wheel: $(VENV)/.for-development
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist .
+	rm -rf build
+	@$(BIN)/python -c "import sys, zipfile as z; t = {n.split('/')[0] for n in z.ZipFile(sys.argv[1]).namelist()}; \
+	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(extra and f'the wheel holds {extra} besides the package')" dist/*.whl
+
+# The same tests, from another directory, against what a user installs.
+wheel-test: wheel
+	rm -rf $(WHEEL_VENV)
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python $(PIP_INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[dev]"
+	cd / && $(CURDIR)/$(WHEEL_VENV)/bin/python -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider $(CURDIR)/tests $(PYTEST)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Found no Python 3.10-3.13; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.for-use: setup.py | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable ".[report]"
+	touch $@
+
+$(VENV)/.for-development: setup.py | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable ".[dev]"
+	touch $@ $(VENV)/.for-use
+
+clean:
+	rm -rf $(VENV) $(WHEEL_VENV) build dist *.egg-info

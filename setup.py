@@ -1,0 +1,67 @@
+"""Packaging: the top-level folders `serving/` and `cli/` install as `keras_privpart.serving` and `keras_privpart.cli`."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_privpart/__init__.py").read_text(), re.M).group(1)
+
+# Only these two top-level folders are remapped; everything else at the top (tests, benchmarks, docs) stays out of the wheel.
+REMAPPED = {"keras_privpart.serving": "serving", "keras_privpart.cli": "cli"}
+
+EXTRAS = {
+    "litert": ["ai-edge-litert>=2.0"],
+    "optimize": ["tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
+    "report": ["jinja2>=3.1", "matplotlib>=3.8"],
+    "tensorboard": ["tensorboard>=2.18"],
+}
+EXTRAS["dev"] = [
+    *EXTRAS["report"],
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "pytest>=8",
+    "ruff>=0.6",
+    "scikit-image>=0.24",
+]
+
+setup(
+    name="keras_privpart",
+    version=VERSION,
+    description="Privacy partitioning for Keras: cut a model in two, train it against adversaries, audit, export, serve.",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    packages=[*find_packages(include=["keras_privpart", "keras_privpart.*"]), *REMAPPED],
+    package_dir=REMAPPED,
+    package_data={"keras_privpart": ["py.typed"], "keras_privpart.auditing": ["*.html"]},
+    install_requires=[
+        "tensorflow>=2.18,<2.22",
+        "keras>=3.12,<4",
+        "tensorflow-datasets>=4.9.7",
+        "importlib_resources",  # tensorflow-datasets imports it without declaring it (its issue 11212)
+        "tensorflow-serving-api>=2.18",
+        "click>=8.1.7",
+        "grpcio>=1.66",
+        "numpy>=1.26",
+        "protobuf>=4.25",
+        "scikit-learn>=1.4",
+        "tqdm>=4.66",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["privpart-keras = keras_privpart.cli.main:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
