@@ -1,0 +1,54 @@
+"""The command group. Commands import TensorFlow in their bodies only, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from keras_privpart import __version__
+from keras_privpart.errors import PrivPartError
+
+from .audit import audit
+from .cuts import cuts
+from .demo import demo
+from .export import export
+from .partition import partition
+from .predict import predict
+from .serve import serve
+from .train import train
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one line on stderr and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PrivPartError as error:
+            raise click.ClickException(str(error)) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the workflow."""
+        return list(self.commands)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
+@click.version_option(__version__, prog_name="privpart-keras")
+def main() -> None:
+    """Privacy partitioning for Keras: keep a few layers on the device, serve the rest, and measure what leaks.
+
+    \b
+    Cut, train, audit, export, serve and query:
+      privpart-keras cuts examples.models:lenet
+      privpart-keras partition examples.models:lenet --out runs/mnist
+      privpart-keras train runs/mnist --dataset mnist
+      privpart-keras audit runs/mnist
+      privpart-keras export runs/mnist --to saved_models/mnist
+      privpart-keras serve saved_models/mnist
+      privpart-keras predict saved_models/mnist --dataset mnist
+    """
+
+
+for command in (cuts, partition, train, audit, export, serve, predict, demo):
+    main.add_command(command)

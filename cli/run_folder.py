@@ -1,0 +1,77 @@
+"""A run's folder: the partition, then what each command adds for the next one.
+
+runs/<name>/
+  device.keras, server.keras, ...   `partition`: the plain halves
+  train.json                        `train`: data, recipe, defence, history
+  undefended/, defended/            `train`: both trained partitions
+  report/                           `audit`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from keras_privpart.errors import DataError, ModelError
+
+from .data_source import DataSource
+
+TRAIN_RECORD = "train.json"
+UNDEFENDED, DEFENDED, REPORT = "undefended", "defended", "report"
+_SCHEMA = 1
+
+
+def write_training(run: Path, pair: Any, source: DataSource, record: dict[str, Any], overwrite: bool) -> None:
+    """Adds both trained partitions and the record; all of it or nothing."""
+    names = (UNDEFENDED, DEFENDED, TRAIN_RECORD)
+    with _staged(run, names, overwrite) as stage:
+        pair.undefended.save(stage / UNDEFENDED)
+        pair.defended.save(stage / DEFENDED)
+        body = {"schema": _SCHEMA, "data": asdict(source), **record}
+        (stage / TRAIN_RECORD).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+
+
+def check_untrained(run: Path, overwrite: bool) -> None:
+    """Raises before any work is done if `train` would replace an earlier training."""
+    if not overwrite and (run / TRAIN_RECORD).exists():
+        raise ModelError(f"{run} is trained already; pass --overwrite to train it anew, or give another folder.")
+
+
+def read_training(run: Path) -> tuple[DataSource, dict[str, Any]]:
+    """The data source and the record that `train` left."""
+    path = run / TRAIN_RECORD
+    if not path.is_file():
+        raise ModelError(f"Found no {TRAIN_RECORD} in {str(run)!r}; expected a run that `privpart-keras train` has trained.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.pop("schema") != _SCHEMA:
+            raise DataError(f"{path} is of another version of keras_privpart; train the run again.")
+        data = record.pop("data")
+        return DataSource(**{**data, "private": tuple(data["private"])}), record
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); train the run again.") from error
+
+
+@contextlib.contextmanager
+def _staged(run: Path, names: tuple[str, ...], overwrite: bool) -> Iterator[Path]:
+    """A folder beside the targets whose entries `names` move into `run` when the body succeeds."""
+    taken = [name for name in names if (run / name).exists()]
+    if taken and not overwrite:
+        raise ModelError(f"{run} holds {', '.join(taken)} already; pass --overwrite to replace, or give another folder.")
+    stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=run))
+    try:
+        yield stage
+        for name in names:
+            old = stage / f"old-{name}"
+            if (run / name).exists():
+                os.rename(run / name, old)
+            os.rename(stage / name, run / name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)

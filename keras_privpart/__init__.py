@@ -1,0 +1,76 @@
+"""Privacy partitioning for Keras: cut a model, train both halves against adversaries, audit, export, serve.
+
+Names load on first use; importing this package loads neither TensorFlow nor Keras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AdversarialTrainer": "training.trainer",
+    "AttributeAdversary": "training.adversaries",
+    "AuditReport": "auditing.report",
+    "Boundary": "contract",
+    "Contract": "contract",
+    "Cut": "partitioning.cutpoint",
+    "CutTable": "partitioning.advisor",
+    "GaussianChannel": "channels",
+    "Partition": "partitioning.halves",
+    "PrivPartError": "errors",
+    "ReconstructionAdversary": "training.adversaries",
+    "audit": "auditing.protocol",
+    "check": "partitioning.cut",
+    "cuts": "partitioning.advisor",
+    "export": "exporting.bundle",
+    "partition": "partitioning.cut",
+}
+
+__all__ = [
+    "AdversarialTrainer",
+    "AttributeAdversary",
+    "AuditReport",
+    "Boundary",
+    "Contract",
+    "Cut",
+    "CutTable",
+    "GaussianChannel",
+    "Partition",
+    "PrivPartError",
+    "ReconstructionAdversary",
+    "__version__",
+    "audit",
+    "check",
+    "cuts",
+    "export",
+    "partition",
+]
+
+if TYPE_CHECKING:
+    from keras_privpart.auditing.protocol import audit
+    from keras_privpart.auditing.report import AuditReport
+    from keras_privpart.channels import GaussianChannel
+    from keras_privpart.contract import Boundary, Contract
+    from keras_privpart.errors import PrivPartError
+    from keras_privpart.exporting.bundle import export
+    from keras_privpart.partitioning.advisor import CutTable, cuts
+    from keras_privpart.partitioning.cut import check, partition
+    from keras_privpart.partitioning.cutpoint import Cut
+    from keras_privpart.partitioning.halves import Partition
+    from keras_privpart.training.adversaries import AttributeAdversary, ReconstructionAdversary
+    from keras_privpart.training.trainer import AdversarialTrainer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

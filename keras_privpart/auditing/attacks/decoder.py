@@ -1,0 +1,121 @@
+"""Decoders: supervised inversion, from what is seen back to the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_privpart.auditing import metrics
+from keras_privpart.auditing.attacks.base import RECONSTRUCTION, Attack
+from keras_privpart.auditing.attacks.learner import Effort, Learner
+from keras_privpart.auditing.evidence import Pictures
+from keras_privpart.auditing.images import as_images, not_images
+from keras_privpart.auditing.views import View
+from keras_privpart.datasets import Samples
+from keras_privpart.errors import AuditError
+from keras_privpart.training import networks, objectives
+
+MSE_SHARE = 5.0
+COLLAPSE = 0.1
+_RETRY = 7919
+
+
+def _mse(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    return objectives.mse(truth, images)
+
+
+def _ssim(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    return 1.0 - objectives.ssim(truth, images)
+
+
+def _mixed(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    return _ssim(truth, images) + MSE_SHARE * _mse(truth, images)
+
+
+LOSSES = {"mse": _mse, "ssim": _ssim, "mixed": _mixed}
+
+
+class DecoderAttack(Attack):
+    """A decoder trained from scratch on the attacker's pairs of what is seen and picture.
+
+    The losses are `"mse"`, `"ssim"` (1 - SSIM) and `"mixed"` (1 - SSIM + 5 MSE). An SSIM loss can get stuck on one grey picture
+    for all inputs, because its gradient vanishes there. So after every fit with `"ssim"` or `"mixed"` the reconstructions of the
+    held-out examples are compared with each other: where their standard deviation over examples, averaged over pixels, is under a
+    tenth of the pictures' own, the decoder is trained once more, with another seed and the mixed loss, and the one of the two with the
+    higher SSIM on the held-out examples stays. (Where what is seen says nothing, both are one grey picture, rightly.)
+
+    Args:
+        size: of the network, see `training.networks.decoder`.
+        loss: `"mse"`, `"ssim"` or `"mixed"`.
+        keep: how many reconstructions the evidence keeps for the report.
+
+    References:
+        Dosovitskiy and Brox, "Inverting Visual Representations with Convolutional Networks", CVPR 2016.
+        He, Zhang, Lee, "Model Inversion Attacks against Collaborative Inference", ACSAC 2019.
+    """
+
+    def __init__(self, size: str = "small", loss: str = "mse", keep: int = 8) -> None:
+        if loss not in LOSSES:
+            raise AuditError(f"Received loss={loss!r}; expected one of {', '.join(LOSSES)}. Choose one of them.")
+        super().__init__(f"decoder, {size}, {loss}", RECONSTRUCTION)
+        self.size = size
+        self.loss = loss
+        self.keep = keep
+        self._learners: dict[Any, Learner] = {}
+        self._learner: Learner | None = None
+
+    def inapplicable(self, samples: Samples) -> str | None:
+        return not_images(samples.x)
+
+    def fit(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
+        self.notes = ()
+        pictures, check = as_images(known.x), as_images(held_out.x)
+        seen = [tf.constant(t) for t in view.see(held_out.x)]
+
+        def trained(loss: str, seed: int) -> Learner:
+            learner = self._prepared(seen, check.shape[1:], loss)
+            learner.fit(lambda: view.chunks(known.x, pictures), (seen, tf.constant(check)), len(pictures), effort, seed)
+            return learner
+
+        self._learner = trained(self.loss, seed)
+        if self.loss == "mse":
+            return
+        first = self._learner.predict(seen)
+        if _spread(first) >= COLLAPSE * _spread(check):
+            return
+        kept = self._learner.weights()
+        again = trained("mixed", seed + _RETRY)
+        better = _mean_ssim(check, again.predict(seen)) > _mean_ssim(check, first)
+        if better:
+            self._learner = again
+        else:
+            self._learner.restore(kept)
+        outcome = "was the better one and counts" if better else "was no better"
+        self.notes = (f"its reconstructions hardly differed (seed {seed}); trained again with the mixed loss, which {outcome}",)
+
+    def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
+        if self._learner is None:
+            raise AuditError("Received victims before any fit; expected fit(...) first. Call fit.")
+        return Pictures.of(as_images(victims.x), self._learner.predict([tf.constant(t) for t in seen]), self.keep)
+
+    def _prepared(self, seen: Sequence[tf.Tensor], image_shape: tuple[int, ...], loss: str) -> Learner:
+        """The compiled learner for tensors of these shapes; compiling costs as much as a small fit."""
+        shapes = tuple(tuple(t.shape[1:]) for t in seen)
+        key = (shapes, image_shape, loss)
+        if key not in self._learners:
+            self._learners[key] = Learner(lambda: networks.decoder(shapes, image_shape, self.size), LOSSES[loss])
+        return self._learners[key]
+
+
+def _spread(images: np.ndarray) -> float:
+    """How much images differ from each other: standard deviation over examples, averaged over pixels."""
+    return float(np.mean(np.std(images, axis=0)))
+
+
+def _mean_ssim(truth: np.ndarray, images: np.ndarray) -> float:
+    value = float(np.mean(metrics.ssim(truth, images)))
+    return value if math.isfinite(value) else -math.inf

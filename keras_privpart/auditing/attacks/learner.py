@@ -1,0 +1,171 @@
+"""Trains an attacker's network from scratch, again and again: compiled once, weights drawn anew for every fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+PREDICT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What one fit may cost.
+
+    Attributes:
+        epochs: passes over the attacker's data; every pass sees fresh channel noise.
+        batch_size: examples a step; the whole data set where that is smaller.
+        learning_rate: Adam's, at its height; it rises over the first 5 % of the steps and falls to 0 along a cosine.
+        patience: the fit ends early after this share of its epochs without a lower validation loss.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float = 4e-3
+    patience: float = 0.34
+
+
+class Learner:
+    """One network with its compiled training loop.
+
+    Training runs an epoch at a time inside TensorFlow: attackers are small, and leaving the graph at every step costs more
+    than the step. Adam is TensorFlow's fused kernel, one operation a variable, for the same reason.
+
+    Args:
+        build: makes the network with fresh weights; its weights follow `keras.utils.set_random_seed`.
+        loss: `(truth, prediction) -> [batch]`.
+    """
+
+    def __init__(self, build: Callable[[], keras.Model], loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
+        self._build = build
+        self._loss = loss
+        self._network = build()
+        self._moments = [(tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))) for v in self._trainable]
+        self._step = tf.Variable(0, dtype=tf.int64)
+        self._train = tf.function(self._train_batches, reduce_retracing=True)
+        self._validate = tf.function(self._mean_loss, reduce_retracing=True)
+        inputs = [tf.TensorSpec(x.shape, tf.float32) for x in self._network.inputs]
+        self._predict = tf.function(self._outputs, input_signature=[inputs])
+
+    @property
+    def _trainable(self) -> list[tf.Variable]:
+        return [v.value for v in self._network.trainable_variables]
+
+    def fit(
+        self,
+        epochs: Callable[[], Iterable[tuple[list[tf.Tensor], tf.Tensor]]],
+        held_out: tuple[list[tf.Tensor], tf.Tensor],
+        examples: int,
+        effort: Effort,
+        seed: int,
+    ) -> float:
+        """Trains from fresh weights and keeps those of the epoch with the lowest validation loss.
+
+        Args:
+            epochs: called once an epoch; gives the attacker's examples in chunks of `(boundary tensors, truth)`.
+            held_out: the validation examples.
+            examples: how many examples an epoch has.
+            effort: what the fit may cost.
+            seed: of the weights and the order of the examples.
+
+        Returns:
+            The lowest validation loss; infinite if no epoch gave a finite one.
+        """
+        self._renew(seed)
+        order = np.random.default_rng(seed)
+        size = min(effort.batch_size, examples)
+        total, patience = effort.epochs * max(1, examples // size), max(3, math.ceil(effort.patience * effort.epochs))
+        best, since, kept = math.inf, 0, None
+        for _ in range(effort.epochs):
+            for tensors, truth in epochs():
+                self._train(tensors, truth, _batches(order, len(truth), size), _schedule(int(self._step), total, effort))
+            loss = float(self._validate(*held_out))
+            if loss < best:
+                best, since = loss, 0
+                kept = self.weights()
+            else:
+                since += 1
+            if since >= patience:
+                break
+        if kept is not None:
+            self.restore(kept)
+        return best
+
+    def weights(self) -> list[tf.Tensor]:
+        """A copy of the network's weights and statistics."""
+        return [tf.identity(v.value) for v in self._network.variables]
+
+    def restore(self, weights: list[tf.Tensor]) -> None:
+        """Puts a copy made by `weights` back."""
+        for variable, value in zip(self._network.variables, weights, strict=True):
+            variable.assign(value)
+
+    def predict(self, tensors: list[tf.Tensor]) -> np.ndarray:
+        """The network's answers, without dropout, `[n, ...]`."""
+        chunks = [self._predict([t[i : i + PREDICT_BATCH] for t in tensors]).numpy() for i in range(0, len(tensors[0]), PREDICT_BATCH)]
+        return np.concatenate(chunks)
+
+    def _renew(self, seed: int) -> None:
+        """Fresh weights, statistics, dropout seeds and optimizer state."""
+        keras.utils.set_random_seed(seed)
+        fresh = self._build()
+        for variable, value in zip(self._network.variables, fresh.variables, strict=True):
+            variable.assign(value.value)
+        for pair in self._moments:
+            for moment in pair:
+                moment.assign(tf.zeros_like(moment))
+        self._step.assign(0)
+
+    def _outputs(self, tensors: list[tf.Tensor]) -> tf.Tensor:
+        return self._network(tensors if len(tensors) > 1 else tensors[0], training=False)
+
+    def _mean_loss(self, tensors: list[tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        count = tf.shape(truth)[0]
+        for start in tf.range(0, count, PREDICT_BATCH):
+            end = tf.minimum(start + PREDICT_BATCH, count)
+            total += tf.reduce_sum(self._loss(truth[start:end], self._outputs([t[start:end] for t in tensors])))
+        return total / tf.cast(count, tf.float32)
+
+    def _train_batches(self, tensors: list[tf.Tensor], truth: tf.Tensor, batches: tf.Tensor, rates: tf.Tensor) -> None:
+        for i in tf.range(tf.shape(batches)[0]):
+            rows = batches[i]
+            seen = [tf.gather(t, rows) for t in tensors]
+            with tf.GradientTape() as tape:
+                answer = self._network(seen if len(seen) > 1 else seen[0], training=True)
+                loss = tf.reduce_mean(self._loss(tf.gather(truth, rows), answer))
+            # One wild batch must not end an attack: attackers are compared by their best, not by their luck.
+            gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, self._trainable), 5.0)
+            self._step.assign_add(1)
+            step = tf.cast(self._step, tf.float32)
+            for variable, gradient, (m, v) in zip(self._trainable, gradients, self._moments, strict=True):
+                tf.raw_ops.ResourceApplyAdam(
+                    var=variable.handle,
+                    m=m.handle,
+                    v=v.handle,
+                    beta1_power=tf.pow(0.9, step),
+                    beta2_power=tf.pow(0.999, step),
+                    lr=rates[i],
+                    beta1=0.9,
+                    beta2=0.999,
+                    epsilon=1e-8,
+                    grad=gradient,
+                )
+
+
+def _batches(order: np.random.Generator, examples: int, size: int) -> tf.Tensor:
+    """Shuffled row numbers `[steps, size]`; the remainder waits for another epoch's shuffle."""
+    steps = max(1, examples // size)
+    return tf.constant(np.resize(order.permutation(examples), (steps, size)).astype("int32"))
+
+
+def _schedule(done: int, total: int, effort: Effort) -> tf.Tensor:
+    """Learning rates of the remaining steps: a short rise, then a cosine down to 0."""
+    steps = np.arange(done + 1, total + 2, dtype="float64")
+    rise = np.minimum(1.0, steps / max(1.0, 0.05 * total))
+    return tf.constant((effort.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * np.minimum(1.0, steps / (total + 1))))).astype("float32"))

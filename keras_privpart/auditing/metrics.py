@@ -1,0 +1,102 @@
+"""How much an attacker got: pure functions of truth and answer.
+
+Scores of classifiers take `weights [..., n]`, how often each example counts, and give one score for each row of them: a bootstrap
+draws its resamples as such weights. A score that a resample cannot define, for lack of a class, is NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_privpart.training import objectives
+
+PSNR_CAP = 100.0
+_BATCH = 256
+
+
+def ssim(truth: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Structural similarity of images in [0, 1] `[n, h, w, c]`, per example `[n]`. See `training.objectives.ssim`."""
+    parts = [np.asarray(objectives.ssim(truth[i : i + _BATCH], images[i : i + _BATCH])) for i in range(0, len(truth), _BATCH)]
+    return np.concatenate(parts).astype("float64")
+
+
+def mse(truth: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Mean squared error over pixels and channels, per example `[n]`."""
+    return np.mean(np.square(truth.astype("float64") - images), axis=tuple(range(1, truth.ndim)))
+
+
+def psnr(truth: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio of images in [0, 1] in decibels, peak 1, per example `[n]`; at most 100 dB, which an exact copy gets."""
+    return np.minimum(PSNR_CAP, -10 * np.log10(np.maximum(mse(truth, images), 10 ** (-PSNR_CAP / 10))))
+
+
+def mean(values: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Weighted mean of values `[n]`, `[...]`."""
+    w = _weights(weights, len(values))
+    return w @ np.asarray(values, "float64") / w.sum(axis=-1)
+
+
+def accuracy(truth: np.ndarray, answers: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Share of right answers."""
+    return mean(np.asarray(truth) == np.asarray(answers), weights)
+
+
+def balanced_accuracy(truth: np.ndarray, answers: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Mean over the classes of `truth` of the share of right answers: 1/k for k classes by guessing."""
+    truth, right = np.asarray(truth), np.asarray(truth) == np.asarray(answers)
+    w = _weights(weights, len(truth))
+    with np.errstate(invalid="ignore"):
+        recalls = [w @ (right & (truth == c)) / (w @ (truth == c)) for c in np.unique(truth)]
+    return np.mean(recalls, axis=0)
+
+
+def majority_rate(truth: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Accuracy of always answering the commonest class."""
+    truth = np.asarray(truth)
+    w = _weights(weights, len(truth))
+    return np.max([w @ (truth == c) for c in np.unique(truth)], axis=0) / w.sum(axis=-1)
+
+
+def auc(truth: np.ndarray, scores: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Area under the ROC curve: the probability that a positive example scores above a negative one, ties counting half.
+
+    Args:
+        truth: `[n]`, true for positive examples.
+        scores: `[n]`, higher for positive.
+        weights: `[..., n]`, or None.
+
+    References:
+        Hanley and McNeil, "The Meaning and Use of the Area under a Receiver Operating Characteristic Curve", Radiology 1982.
+    """
+    positive, negative = _by_threshold(truth, scores, weights)
+    below = np.cumsum(negative, axis=-1) - negative
+    with np.errstate(invalid="ignore"):
+        return np.sum(positive * (below + negative / 2), axis=-1) / (positive.sum(axis=-1) * negative.sum(axis=-1))
+
+
+def advantage(truth: np.ndarray, scores: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Largest difference of true and false positive rate over all thresholds, in [0, 1]; the threshold is chosen on these examples.
+
+    References:
+        Yeom, Giacomelli, Fredrikson, Jha, "Privacy Risk in Machine Learning", CSF 2018.
+    """
+    positive, negative = _by_threshold(truth, scores, weights)
+    with np.errstate(invalid="ignore"):
+        missed = np.cumsum(positive, axis=-1) / positive.sum(axis=-1, keepdims=True)
+        spared = np.cumsum(negative, axis=-1) / negative.sum(axis=-1, keepdims=True)
+    return np.maximum(0.0, np.max(spared - missed, axis=-1))
+
+
+def _weights(weights: Any, count: int) -> np.ndarray:
+    return np.ones(count) if weights is None else np.asarray(weights, "float64")
+
+
+def _by_threshold(truth: np.ndarray, scores: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of the positive and of the negative examples at every distinct score, ascending, `[..., distinct]`."""
+    truth, scores = np.asarray(truth, bool), np.asarray(scores)
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+    w = _weights(weights, len(truth))[..., order]
+    return np.add.reduceat(w * truth[order], starts, axis=-1), np.add.reduceat(w * ~truth[order], starts, axis=-1)

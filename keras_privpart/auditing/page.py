@@ -1,0 +1,102 @@
+"""The report as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_privpart.auditing import wording
+from keras_privpart.auditing.attacks.base import RECONSTRUCTION
+from keras_privpart.auditing.intervals import LEAKAGE_LIMIT, WHAT_THE_INTERVAL_IS
+from keras_privpart.errors import AuditError
+
+if TYPE_CHECKING:
+    from keras_privpart.auditing.report import AttackResult, AuditReport
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def render(report: AuditReport, *, pictures: bool = True) -> str:
+    """The page as HTML, with nothing to load from elsewhere.
+
+    Args:
+        report: what to show.
+        pictures: whether test images and reconstructions may be shown, where the report has them.
+
+    Raises:
+        AuditError: Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise AuditError("The report page needs Jinja2, which is not installed. Run: pip install 'keras_privpart[report]'") from error
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        report=report,
+        sections=[_section(report, kind) for kind in report.kinds],
+        pictures=_picture_rows(report) if pictures else None,
+        withheld=report.pictures is not None and not pictures,
+        accuracies=[("defended", report.defended_accuracy), ("undefended", report.reference_accuracy)],
+        interval=WHAT_THE_INTERVAL_IS,
+        accuracy_text=wording.accuracy_text,
+    )
+
+
+def png(image: np.ndarray) -> str:
+    """An image `[h, w, c]` in [0, 1] as a PNG data URI; of other than 1, 3 or 4 channels, the first."""
+    if image.shape[-1] not in (1, 3, 4):
+        image = image[..., :1]
+    data = tf.io.encode_png(np.round(np.clip(image, 0, 1) * 255).astype("uint8")).numpy()
+    return f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _section(report: AuditReport, kind: str) -> dict[str, Any]:
+    best = report.strongest(kind)
+    scores = [name for name in wording.SCORES if name in best.boundary]
+    return {
+        "kind": kind,
+        "title": "Reconstruction of the input" if kind == RECONSTRUCTION else f"Inference of {kind}",
+        "verdict": wording.verdict(report, kind),
+        "score": wording.SCORES[best.headline],
+        "best": best,
+        "max_leakage": report.max_leakage(kind),
+        "rows": [_row(r, best, scores) for r in report.of(kind)],
+        "scores": [wording.SCORES[name] for name in scores],
+    }
+
+
+def _row(result: AttackResult, best: AttackResult, scores: list[str]) -> dict[str, Any]:
+    sides = {"boundary": result.boundary, "floor": result.floor, "ceiling": result.ceiling}
+    leakage = result.leakage
+    bar = None
+    if leakage.value is not None and leakage.low is not None and leakage.high is not None:
+        bar = {name: f"{100 * getattr(leakage, name) / LEAKAGE_LIMIT:.2f}" for name in ("value", "low", "high")}
+    return {
+        "attack": result.attack,
+        "strongest": result is best,
+        "headline": {side: wording.score_text(result.headline, table[result.headline]) for side, table in sides.items()},
+        "detail": {side: [wording.score_text(name, table[name]) for name in scores] for side, table in sides.items()},
+        "seeds": ", ".join(f"{value:.3f}" for value in result.boundary[result.headline].seeds),
+        "leakage": wording.leakage_text(leakage),
+        "reason": leakage.reason,
+        "bar": bar,
+        "notes": result.notes,
+    }
+
+
+def _picture_rows(report: AuditReport) -> list[dict[str, Any]] | None:
+    shown = report.pictures
+    if shown is None:
+        return None
+    rows = (
+        ("original", "Original", shown.original),
+        ("undefended", "From an undefended boundary", shown.undefended),
+        ("defended", "From the defended boundary", shown.defended),
+        ("floor", "From the answer alone", shown.floor),
+    )
+    return [{"key": key, "label": label, "images": [png(image) for image in images]} for key, label, images in rows]

@@ -1,0 +1,101 @@
+"""The task itself: how often the answer is right, and the undefended twin that shows what no defence would leak."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_privpart.auditing.views import BATCH
+from keras_privpart.datasets import TASK, Samples
+from keras_privpart.errors import AuditError, PrivPartError
+from keras_privpart.partitioning.cut import partition as cut
+from keras_privpart.partitioning.halves import Partition
+
+EPOCHS = 60
+PATIENCE = 6
+_BATCH = 64
+_LEARNING_RATE = 1e-3
+
+
+def correct(answer: list[np.ndarray], samples: Samples) -> np.ndarray | None:
+    """Whether each answer names the task's class, `[n]` of 0 and 1.
+
+    Args:
+        answer: the outputs of the server half. One output `[n, classes]` is read by its largest entry, `[n, 1]` by the side of one
+            half (of 0, where values outside [0, 1] show that it is a logit).
+        samples: with the task's labels, whole numbers from 0.
+
+    Returns:
+        None where there is no such output or no such label: other tasks have no accuracy.
+    """
+    labels = samples.targets.get(TASK)
+    if labels is None or len(answer) != 1 or answer[0].ndim != 2 or not _are_classes(labels):
+        return None
+    scores, labels = answer[0], np.asarray(labels).reshape(len(labels))
+    if scores.shape[1] > 1:
+        return (scores.argmax(axis=1) == labels).astype("float64")
+    return ((scores[:, 0] > (0.5 if _in_unit(scores) else 0.0)) == (labels > 0)).astype("float64")
+
+
+def undefended_twin(partition: Partition, train: Samples, held_out: Samples, seed: int) -> tuple[Partition, str]:
+    """The same architecture with fresh weights, trained on the task alone, cut at the same place, without a channel.
+
+    Plain training: Adam at 0.001, batches of 64, at most 60 epochs, ended after 6 epochs without a lower validation loss, best
+    weights kept. The loss follows the output: cross-entropy for classes (of logits or probabilities, whichever the model gives),
+    binary cross-entropy for a single unit.
+
+    Returns:
+        The twin and a sentence that says how it was made.
+
+    Raises:
+        AuditError: the model has several outputs, the labels are not whole numbers `[n]`, or the model cannot be copied or cut again.
+            Then give `reference=`.
+    """
+    hint = "Train an undefended partition yourself and give it as reference=."
+    labels = train.targets.get(TASK)
+    if labels is None or not _are_classes(labels):
+        raise AuditError(f'Received no whole-number labels "{TASK}" to train an undefended twin with; expected [n]. {hint}')
+    if len(partition.model.outputs) != 1 or len(partition.model.outputs[0].shape) != 2:
+        shapes = [list(t.shape) for t in partition.model.outputs]
+        raise AuditError(f"Received a model with outputs {shapes}; an undefended twin is trained for one of [batch, classes]. {hint}")
+    sources = list(partition.boundary.sources)
+    if not all(sources):
+        raise AuditError(f"Received a boundary that does not say where the model was cut; expected the tensors' addresses. {hint}")
+    try:
+        keras.utils.set_random_seed(seed)
+        model = keras.models.clone_model(partition.model)
+        twin = cut(model, sources, public_inputs=partition.public_inputs)
+    except (PrivPartError, ValueError, TypeError) as error:
+        raise AuditError(f"The model cannot be copied and cut again for an undefended twin: {error} {hint}") from error
+    model.compile(keras.optimizers.Adam(_LEARNING_RATE), _loss(partition.model, train))
+    stop = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
+    history = model.fit(
+        train.x,
+        np.asarray(labels).reshape(len(train)),
+        validation_data=(held_out.x, np.asarray(held_out.targets[TASK]).reshape(len(held_out))),
+        batch_size=_BATCH,
+        epochs=EPOCHS,
+        callbacks=[stop],
+        verbose=0,
+    )
+    epochs = len(history.epoch)
+    return twin, f"an undefended twin trained by the audit on the task alone ({epochs} epochs, Adam at {_LEARNING_RATE}, early stopping)"
+
+
+def _loss(model: keras.Model, train: Samples) -> keras.losses.Loss:
+    outputs = np.asarray(model(train.x[:BATCH], training=False))
+    if outputs.shape[1] == 1:
+        return keras.losses.BinaryCrossentropy(from_logits=not _in_unit(outputs))
+    sums_to_one = _in_unit(outputs) and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=not sums_to_one)
+
+
+def _in_unit(values: np.ndarray) -> bool:
+    return bool(values.min() >= 0.0 and values.max() <= 1.0)
+
+
+def _are_classes(labels: Any) -> bool:
+    labels = np.asarray(labels)
+    return labels.size == len(labels) and (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool)

@@ -1,0 +1,251 @@
+"""tensorflow-datasets in, `(x, targets)` out. `digits`, scikit-learn's real digits, needs no network and no download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_privpart.errors import DataError
+
+TASK = "task"
+DIGITS = "digits"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Examples in memory.
+
+    Attributes:
+        x: inputs `[n, ...]`.
+        targets: `"task"` and any private attribute, each `[n, ...]`.
+    """
+
+    x: np.ndarray
+    targets: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Any) -> Samples:
+        """The examples at a slice or an array of indices."""
+        return Samples(self.x[index], {key: value[index] for key, value in self.targets.items()})
+
+    @classmethod
+    def of(cls, data: Any) -> Samples:
+        """Collects `Samples`, a `(x, y)` or `(x, {"task": y, ...})` pair of arrays, or a `tf.data.Dataset` of batches of such pairs."""
+        if isinstance(data, Samples):
+            return data
+        if isinstance(data, tuple) and len(data) == 2:
+            pairs = [data]
+        elif hasattr(data, "as_numpy_iterator"):
+            pairs = list(data.as_numpy_iterator())
+        else:
+            raise DataError(f"Received {type(data).__name__}; expected a tf.data.Dataset of batches or a pair of arrays (x, targets).")
+        if not pairs:
+            raise DataError("Received an empty data set; expected at least one batch.")
+        named = [(np.asarray(x), y if isinstance(y, Mapping) else {TASK: y}) for x, y, *_ in pairs]
+        x = np.concatenate([x for x, _ in named])
+        targets = {key: np.concatenate([np.asarray(y[key]) for _, y in named]) for key in named[0][1]}
+        for key, value in targets.items():
+            if len(value) != len(x):
+                raise DataError(f"Received {len(x)} inputs and {len(value)} values of {key!r}; expected as many of both.")
+        if not len(x):
+            raise DataError("Received an empty data set; expected at least one example.")
+        return cls(x, targets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set split for training and testing.
+
+    Attributes:
+        name: as it was asked for.
+        train, test: examples, images as float32 in [0, 1].
+        classes: how many values each target has, `"task"` among them.
+    """
+
+    name: str
+    train: Samples
+    test: Samples
+    classes: Mapping[str, int]
+
+
+def load(
+    name: str,
+    *,
+    task: str | None = None,
+    private: Sequence[str] = (),
+    train_split: str = "train",
+    test_split: str = "test",
+    image_size: int | None = None,
+    data_dir: str | None = None,
+    download: bool = True,
+) -> Dataset:
+    """Loads `digits` or any image data set of tensorflow-datasets into memory.
+
+    Args:
+        name: `"digits"`, or a name of tensorflow-datasets such as `"mnist"` or `"celeb_a:2.1.0"`.
+        task: key of the task's label, `"label"` by default. Nested keys take a slash: `"identity/Identity_No"`.
+        private: keys of the private attributes, such as `"attributes/Male"`. In `targets` they go by their last part, `"Male"`.
+        train_split, test_split: in tensorflow-datasets' notation, such as `"train[:10%]"`.
+        image_size: side in pixels to resize images to; as stored by default.
+        data_dir: where prepared data sets are; `TFDS_DATA_DIR` or `~/tensorflow_datasets` by default.
+        download: whether missing data may be fetched.
+
+    Returns:
+        A `Dataset`. Class labels and booleans become whole numbers; other whole-number features (identities) are mapped to
+        class indices 0, 1, ... in the order of their values in the training split.
+
+    Raises:
+        DataError: the data set, a split or a key is missing, a split is empty, or a label is out of range.
+    """
+    keys = {TASK: task or "label", **_private_names(private)}
+    raw = _digits() if name == DIGITS else _tensorflow_datasets(name, [train_split, test_split], image_size, data_dir, download)
+    if name == DIGITS and (train_split, test_split, image_size) != ("train", "test", None):
+        raise DataError(
+            "Received a split or an image size for 'digits'; expected none. It has one fixed split, 'train' and 'test', of 8x8."
+        )
+    return _assemble(name, raw, keys)
+
+
+def _private_names(private: Sequence[str]) -> dict[str, str]:
+    names = {key.rsplit("/", 1)[-1]: key for key in private}
+    if len(names) < len(private) or TASK in names:
+        raise DataError(f"Received the private keys {list(private)}; expected keys whose last parts differ, none of them {TASK!r}.")
+    return names
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Columns of both splits by slash-joined key, and how many classes the declared class labels have."""
+
+    train: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+    declared: Mapping[str, int]
+    image: str
+
+
+def _digits() -> _Raw:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = (digits.images[..., None] / 16).astype("float32")
+    x_train, x_test, y_train, y_test = train_test_split(images, digits.target, test_size=0.25, random_state=0, stratify=digits.target)
+    return _Raw({"image": x_train, "label": y_train}, {"image": x_test, "label": y_test}, {"label": 10}, "image")
+
+
+def _tensorflow_datasets(name: str, splits: list[str], image_size: int | None, data_dir: str | None, download: bool) -> _Raw:
+    import tensorflow_datasets as tfds
+
+    try:
+        loaded, info = tfds.load(name, split=splits, data_dir=data_dir, download=download, with_info=True)
+    except tfds.core.DatasetNotFoundError as error:
+        raise DataError(
+            f"Unknown data set {name!r}. Expected 'digits', a name that `tfds.list_builders()` lists, or one prepared under --data-dir."
+        ) from error
+    except (AssertionError, OSError, tfds.core.download.DownloadError) as error:
+        where = data_dir or "TFDS_DATA_DIR or ~/tensorflow_datasets"
+        hint = "It could not be fetched." if download else "Downloading is off (--no-download)."
+        raise DataError(f"Data set {name!r} is not in {where}. {hint} Give the folder that holds it with --data-dir.") from error
+    except ValueError as error:
+        raise DataError(f"Can't read {splits} of data set {name!r}: {str(error).splitlines()[0]}") from error
+    declared = {key: f.num_classes for key, f in _features(info.features) if isinstance(f, tfds.features.ClassLabel)}
+    images = [key for key, f in _features(info.features) if isinstance(f, tfds.features.Image)]
+    if not images:
+        raise DataError(f"Data set {name!r} has the keys {[k for k, _ in _features(info.features)]}, none of them an image; expected one.")
+    columns = [_columns(split, images[0], image_size) for split in loaded]
+    return _Raw(columns[0], columns[1], declared, images[0])
+
+
+def _features(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, feature in features.items():
+        if isinstance(feature, Mapping):
+            yield from _features(feature, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", feature
+
+
+def _columns(split: Any, image: str, image_size: int | None) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    def flatten(example: Mapping[str, Any]) -> dict[str, Any]:
+        flat = {key: value for key, value in _features(example) if key == image or value.shape.rank == 0}
+        picture = tf.image.convert_image_dtype(flat[image], tf.float32)
+        flat[image] = picture if image_size is None else tf.image.resize(picture, [image_size, image_size], antialias=True)
+        return flat
+
+    try:
+        batches = list(split.map(flatten, num_parallel_calls=tf.data.AUTOTUNE).batch(512).as_numpy_iterator())
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError("Received images of different shapes; expected one. Resize them: image_size=64, or --image-size 64.") from error
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]} if batches else {}
+
+
+def _assemble(name: str, raw: _Raw, keys: Mapping[str, str]) -> Dataset:
+    for split, columns in (("train", raw.train), ("test", raw.test)):
+        if not columns or not len(columns[raw.image]):
+            raise DataError(f"The {split} split of {name!r} is empty; expected at least one example.")
+    targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    classes = {}
+    for target, key in keys.items():
+        if key not in raw.train or key == raw.image:
+            raise DataError(f"Data set {name!r} has no label key {key!r}; expected one of: {_near(key, raw)}.")
+        targets[target], classes[target] = _class_indices(key, raw)
+    return Dataset(
+        name,
+        Samples(raw.train[raw.image], {target: pair[0] for target, pair in targets.items()}),
+        Samples(raw.test[raw.image], {target: pair[1] for target, pair in targets.items()}),
+        classes,
+    )
+
+
+def _near(key: str, raw: _Raw) -> str:
+    import difflib
+
+    known = sorted(k for k in raw.train if k != raw.image)
+    return ", ".join(difflib.get_close_matches(key, known, n=5, cutoff=0.4) or known)
+
+
+def _class_indices(key: str, raw: _Raw) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Labels of both splits as class indices, and how many classes there are."""
+    train, test = raw.train[key], raw.test[key]
+    if train.dtype == bool:
+        return (train.astype("int32"), test.astype("int32")), 2
+    if not np.issubdtype(train.dtype, np.integer):
+        raise DataError(f"The label key {key!r} holds {train.dtype}; expected booleans or whole numbers.")
+    if key in raw.declared:
+        count = raw.declared[key]
+        for values in (train, test):
+            wrong = values[(values < 0) | (values >= count)]
+            if len(wrong):
+                raise DataError(f"The label key {key!r} holds {int(wrong[0])}; expected 0 to {count - 1}. Choose a split with labels.")
+        return (train.astype("int32"), test.astype("int32")), count
+    known = np.unique(train)
+    unknown = np.setdiff1d(test, known)
+    if len(unknown):
+        raise DataError(
+            f"The test split holds {len(unknown)} values of {key!r} that the training split lacks, such as {int(unknown[0])}; "
+            "expected the same classes in both. Choose other splits."
+        )
+    return (np.searchsorted(known, train).astype("int32"), np.searchsorted(known, test).astype("int32")), len(known)
+
+
+def batches(samples: Samples, batch_size: int, seed: int | None = None) -> Any:
+    """A `tf.data.Dataset` of batches `(x, targets)`; targets are plain labels where the task is the only one.
+
+    Args:
+        samples: what to batch.
+        batch_size: examples a batch; the last one may be smaller.
+        seed: shuffles anew every epoch, in an order that the seed decides; `None` keeps the order.
+    """
+    import tensorflow as tf
+
+    targets = samples.targets[TASK] if set(samples.targets) == {TASK} else dict(samples.targets)
+    dataset = tf.data.Dataset.from_tensor_slices((samples.x, targets))
+    if seed is not None:
+        dataset = dataset.shuffle(len(samples), seed=seed, reshuffle_each_iteration=True)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)

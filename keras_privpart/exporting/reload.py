@@ -1,0 +1,193 @@
+"""Reloads what was written with the bare loader and compares it with the halves in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_privpart.contract import (
+    CHECKED_OUTPUT,
+    CHECKED_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    DEVICE_SIGNATURE,
+    PAIR_INPUT,
+    PAIR_OUTPUT,
+    PAIR_SIGNATURE,
+    SERVE_SIGNATURE,
+    STRING,
+    Contract,
+    TensorSpec,
+)
+from keras_privpart.errors import BundleError
+from keras_privpart.exporting.saved_model import device_function, server_function
+from keras_privpart.partitioning.halves import Partition
+
+Arrays = dict[str, np.ndarray]
+
+BATCH_SIZES = (1, 3)
+# Sizes tried for dimensions that the model leaves free: common first, then larger for deep image models, then tiny.
+FREE_SIZES = (32, 96, 8, 1)
+
+
+def sample_inputs(partition: Partition, inputs: Sequence[TensorSpec], sample: Any = None) -> Arrays:
+    """Inputs to compare with, `[max(BATCH_SIZES), ...]` each: the user's, else drawn ones that the device half can take.
+
+    Args:
+        partition: whose device half must take them.
+        inputs: the device half's inputs.
+        sample: an array, a list in the inputs' order, or a dict by name, at least one example; `None` draws floats from [0, 1)
+            and whole numbers from {0, 1}.
+
+    Raises:
+        BundleError: the device half takes none of them.
+    """
+    batch = max(BATCH_SIZES)
+    if sample is not None:
+        candidates = [{name: np.resize(value, (batch, *value.shape[1:])) for name, value in _by_name(inputs, sample).items()}]
+    else:
+        free = any(dim is None for spec in inputs for dim in spec.shape[1:])
+        candidates = [{spec.name: _draw(spec, batch, size) for spec in inputs} for size in (FREE_SIZES if free else FREE_SIZES[:1])]
+    reason: Exception | None = None
+    for candidate in candidates:
+        reason = _refusal(partition, [candidate[spec.name] for spec in inputs])
+        if reason is None:
+            return candidate
+    raise BundleError(
+        f"The device half takes no input drawn for its specification: {reason}. Pass sample=, at least one example, to export."
+    ) from reason
+
+
+def check_reload(partition: Partition, contract: Contract, root: Path, x: Arrays) -> tuple[str, ...]:
+    """Compares the SavedModels under `root` with the halves in memory, at two batch sizes.
+
+    Halves that are random in use (a noise channel) are compared in shape and dtype, and their noise must differ from load to
+    load: who can repeat the noise can subtract it.
+
+    Returns:
+        Notes on what could not be compared.
+
+    Raises:
+        BundleError: says what differs.
+    """
+    notes: list[str] = []
+    paths = {"device": root / contract.device_folder, "server": root / contract.server_folder}
+    device, again, server = (tf.saved_model.load(str(paths[side])) for side in ("device", "device", "server"))
+    for signature in (SERVE_SIGNATURE, DEFAULT_SIGNATURE, CHECKED_SIGNATURE, PAIR_SIGNATURE):
+        if signature not in server.signatures:
+            raise BundleError(f"The server half has the signatures {sorted(server.signatures)}; expected {signature!r} too.")
+    tolerance = _tolerance(partition)
+    plain_device, plain_server = tf.function(device_function(partition)), tf.function(server_function(partition, contract.outputs))
+    for batch in BATCH_SIZES:
+        inputs = {name: value[:batch] for name, value in x.items()}
+        want = _numpy(plain_device(*(tf.constant(inputs[spec.name]) for spec in contract.inputs)))
+        repeat = _numpy(plain_device(*(tf.constant(inputs[spec.name]) for spec in contract.inputs)))
+        got = _call(device.signatures[DEVICE_SIGNATURE], inputs)
+        noisy = _same(want, repeat) is not None
+        _check_specs("device", contract.boundary.tensors, got, batch)
+        if noisy:
+            if _same(got, _call(again.signatures[DEVICE_SIGNATURE], inputs)) is None:
+                raise BundleError(
+                    "The device half's noise repeats after a reload, so anyone with the file can subtract it. "
+                    "Draw it with tf.raw_ops.RandomStandardNormal, without a seed, as GaussianChannel does."
+                )
+            notes.append("the device half is random in use: its exported half was compared in shape and dtype only")
+        else:
+            _check_close("device", want, got, tolerance)
+
+        boundary = [tf.constant(want[name]) for name in contract.boundary.names]
+        scores, again_scores = _numpy(plain_server(*boundary)), _numpy(plain_server(*boundary))
+        if not all(np.isfinite(value).all() for value in (*want.values(), *scores.values()) if value.dtype.kind == "f"):
+            notes.append("values that are not finite appear on the inputs compared: pass sample= for a comparison that says more")
+        answers = _call(server.signatures[SERVE_SIGNATURE], want)
+        _check_specs("server", contract.outputs, answers, batch)
+        if _same(scores, again_scores) is None:
+            _check_close("server", scores, answers, tolerance)
+        else:
+            notes.append("the server half is random in use: its exported half was compared in shape and dtype only")
+        named = _call(server.signatures[PAIR_SIGNATURE], {PAIR_INPUT: np.zeros(batch, np.int32)})[PAIR_OUTPUT]
+        with_answer = _call(server.signatures[CHECKED_SIGNATURE], want)[CHECKED_OUTPUT]
+        for got_names in (named, with_answer):
+            if got_names.tolist() != [contract.fingerprint.encode()] * batch:
+                raise BundleError(f"The server half answers the fingerprint {got_names.tolist()}; expected {contract.fingerprint!r}.")
+    return tuple(dict.fromkeys(notes))
+
+
+def _refusal(partition: Partition, values: Sequence[np.ndarray]) -> Exception | None:
+    """Why the device half does not take these inputs; `None` if it does."""
+    try:
+        device_function(partition)(*map(tf.constant, values))
+    except Exception as error:  # whatever the user's layers raise on a size that they cannot take
+        return error
+    return None
+
+
+def _by_name(inputs: Sequence[TensorSpec], sample: Any) -> Arrays:
+    if not isinstance(sample, Mapping):
+        values = sample if isinstance(sample, (list, tuple)) and len(inputs) > 1 else [sample]
+        sample = dict(zip((spec.name for spec in inputs), values, strict=False))
+    named = {}
+    for spec in inputs:
+        value = np.asarray(sample.get(spec.name, sample.get(spec.source)))
+        if value.ndim != len(spec.shape) or not len(value):
+            raise BundleError(
+                f"Received the sample {list(value.shape)} for {spec.name!r}; expected {list(spec.shape)}, at least one example."
+            )
+        named[spec.name] = value.astype(object if spec.dtype == STRING else tf.as_dtype(spec.dtype).as_numpy_dtype)
+    return named
+
+
+def _draw(spec: TensorSpec, batch: int, free: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    shape = (batch, *(free if dim is None else dim for dim in spec.shape[1:]))
+    if spec.dtype == STRING:
+        return np.full(shape, "a", object)
+    dtype = tf.as_dtype(spec.dtype)
+    values = rng.random(shape) if dtype.is_floating else rng.integers(0, 2, shape)
+    return values.astype(dtype.as_numpy_dtype)
+
+
+def _call(function: Callable[..., Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> Arrays:
+    return _numpy(function(**{name: tf.constant(value) for name, value in arrays.items()}))
+
+
+def _numpy(tensors: Mapping[str, Any]) -> Arrays:
+    return {name: np.asarray(tensor.numpy()) for name, tensor in tensors.items()}
+
+
+def _check_specs(side: str, specs: Sequence[TensorSpec], arrays: Arrays, batch: int) -> None:
+    if set(arrays) != {spec.name for spec in specs}:
+        raise BundleError(f"The {side} half answers {sorted(arrays)}; expected {sorted(spec.name for spec in specs)}.")
+    for spec in specs:
+        array = arrays[spec.name]
+        if not spec.fits(array) or array.shape[0] != batch:
+            raise BundleError(
+                f"The {side} half answers {spec.name!r} as {array.dtype.name}{list(array.shape)} for a batch of {batch}; expected "
+                f"{spec.dtype}{list(spec.shape)}, the batch first. Servers batch along the first dimension: give the tensor one."
+            )
+
+
+def _same(first: Arrays, second: Arrays) -> str | None:
+    """Name of a tensor that differs in any bit; `None` when all are the same."""
+    return next((name for name in first if first[name].tobytes() != second[name].tobytes()), None)
+
+
+def _tolerance(partition: Partition) -> float:
+    """Relative tolerance: loaders may fuse operations in another order, which shows in the last bits of what is computed in."""
+    computed = {layer.compute_dtype for half in (partition.device, partition.server) for layer in half.layers}
+    return 5e-2 if computed & {"float16", "bfloat16"} else 1e-4
+
+
+def _check_close(side: str, want: Arrays, got: Arrays, tolerance: float) -> None:
+    for name, expected in want.items():
+        if expected.dtype.kind in "biuO":
+            close = np.array_equal(expected, got[name])
+        else:
+            wide, answered = expected.astype(np.float64), got[name].astype(np.float64)
+            scale = float(np.max(np.abs(wide), initial=0.0, where=np.isfinite(wide)))
+            close = np.allclose(answered, wide, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+        if not close:
+            raise BundleError(f"The {side} half written to disk answers another {name!r} than the one in memory. Nothing was exported.")

@@ -1,0 +1,207 @@
+"""`partition(model, at=...)` cuts a model in two; `check(model, at)` says what is wrong with a cut before anything is built."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import keras
+
+from keras_privpart.contract import Boundary
+from keras_privpart.errors import CutError
+from keras_privpart.partitioning import advisor
+from keras_privpart.partitioning.addresses import Addresses
+from keras_privpart.partitioning.assembly import Port, build
+from keras_privpart.partitioning.calls import Graph
+from keras_privpart.partitioning.copying import copied
+from keras_privpart.partitioning.cutpoint import Cut, boundary_of
+from keras_privpart.partitioning.graph import read, refusal
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.problems import (
+    NeedlessTensor,
+    NotAnAddress,
+    NothingLeft,
+    Problem,
+    RawInput,
+    RawPath,
+    UnsendableTensor,
+    UnsupportedModel,
+)
+from keras_privpart.partitioning.separation import Separation, frontiers, private_calls, raw_paths, separate, upstream
+
+At = str | Sequence[str] | Cut | None
+
+
+def check(model: Any, at: Any, *, public_inputs: Sequence[str] = ()) -> list[Problem]:
+    """Everything that is wrong with a cut; an empty list if it is valid.
+
+    Args:
+        model: a functional or Sequential Keras model.
+        at: as for `partition`.
+        public_inputs: as for `partition`.
+    """
+    reason = refusal(model)
+    if reason is not None:
+        return [UnsupportedModel(reason)]
+    graph = read(model)
+    return _resolve(graph, Addresses(graph), at, public_inputs)[1]
+
+
+def partition(model: Any, at: At = None, *, public_inputs: Sequence[str] = (), independent: bool = False) -> Partition:
+    """Cuts a model into a device half and a server half with `server(device(x)) == model(x)`, bit for bit.
+
+    The model is not changed. The halves use its layers, so training a half trains the model, unless `independent`.
+
+    Args:
+        model: a functional or Sequential Keras model.
+        at: where to cut. The address of a tensor (`"conv2_block3_out"`, `"relu#2"`, `"split:1"`), a list of addresses, a row of
+            `cuts(model)`, or `None` for the advisor's choice (`CutTable.choose`). Any set of tensors that separates the inputs
+            from the outputs will do; every tensor of the set must be used by the server half.
+        public_inputs: names of inputs that the server half may read raw, beside the boundary. All others never leave the device.
+        independent: whether the halves get layers of their own, with copies of the model's weights and state.
+
+    Returns:
+        The halves and their boundary. The device half takes the model's inputs (less the public ones that it does not need); the
+        server half takes `boundary`, or `boundary_0` ... `boundary_n`, then the public inputs it reads, under their own names.
+
+    Raises:
+        ModelError: the model keeps no graph, or a layer cannot be copied.
+        CutError: the cut is unknown or does not separate; names everything that is wrong with it.
+
+    Example:
+        >>> parts = partition(model, at="conv2_block3_out")
+        >>> parts.verify(images)
+    """
+    graph = read(model)
+    addresses = Addresses(graph)
+    if at is None:
+        public, problems = addresses.public(public_inputs)
+        _refuse(problems)
+        at = advisor.tabulate(graph, addresses, public).choose()
+    tensors, problems = _resolve(graph, addresses, at, public_inputs)
+    _refuse(problems)
+    separation = separate(graph, tensors)
+    boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
+    _warn_of_lambdas(graph)
+    return _halves(copied(graph) if independent else graph, boundary, separation)
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise CutError("\n".join(str(p) for p in problems))
+
+
+def _resolve(graph: Graph, addresses: Addresses, at: Any, public_inputs: Sequence[str]) -> tuple[tuple[int, ...], list[Problem]]:
+    """The tensors of a cut, and what is wrong with it."""
+    if isinstance(at, Cut):
+        at, public_inputs = at.tensors, (*public_inputs, *at.public_inputs)
+    named = [at] if isinstance(at, str) else at
+    if not isinstance(named, (list, tuple)) or not named or not all(isinstance(a, str) for a in named):
+        return (), [NotAnAddress(repr(at))]
+    public, problems = addresses.public(public_inputs)
+    spelled: dict[int, str] = {}
+    whole_calls: set[int] = set()
+    for address in named:
+        found = addresses.resolve(address)
+        if isinstance(found, Problem):
+            problems.append(found)
+            continue
+        spelled.update((t, address) for t in found)
+        if len(found) > 1:
+            whole_calls.update(found)
+    if problems:
+        return (), problems
+    spelled = {t: a for t, a in spelled.items() if t not in public}  # these cross under their own names anyway
+    _, used = upstream(graph, graph.outputs, spelled)
+    # A bare name of an operation with several outputs means those that the server half uses.
+    tensors = tuple(t for t in sorted(spelled) if t in used or t not in whole_calls)
+    return tensors, [*_tensor_problems(graph, addresses, tensors, used, public), *_separation_problems(graph, addresses, tensors, public)]
+
+
+def _tensor_problems(
+    graph: Graph, addresses: Addresses, tensors: Sequence[int], used: Collection[int], public: Collection[int]
+) -> list[Problem]:
+    found: list[Problem] = []
+    for index in tensors:
+        tensor, address = graph.tensors[index], addresses.of(index)
+        if index in graph.inputs:
+            found.append(RawInput(address, _nearest(graph, addresses, (index,), public)))
+        elif index not in used:
+            found.append(NeedlessTensor(address))
+        elif tensor.unsendable:
+            found.append(UnsendableTensor(address, tensor.unsendable))
+    return found
+
+
+def _separation_problems(graph: Graph, addresses: Addresses, tensors: Sequence[int], public: Collection[int]) -> list[Problem]:
+    paths = list(raw_paths(graph, tensors, public))
+    if paths:
+        nearest = _nearest(graph, addresses, tensors, public)
+        return [RawPath(addresses.of(path[0]), tuple(addresses.of(t) for t in path), nearest) for path in paths]
+    return [] if separate(graph, tensors).server else [NothingLeft(tuple(addresses.of(t) for t in tensors))]
+
+
+def _nearest(graph: Graph, addresses: Addresses, tensors: Sequence[int], public: Collection[int]) -> tuple[str, ...]:
+    """Up to three cuts that separate: the frontier right at `tensors`, and the nearest single tensors before and behind it."""
+    order = private_calls(graph, public)
+    place = {call: size for size, call in enumerate(order, start=1)}
+    here = max((place.get(graph.tensors[t].call, 0) for t in tensors), default=0)
+    at_hand = list(frontiers(graph, order, public))
+    before = [f for f in at_hand if f.size <= here]
+    behind = [f for f in at_hand if f.size > here]
+    single_before = [f for f in before if len(f.boundary) == 1]
+    single_behind = [f for f in behind if len(f.boundary) == 1]
+    chosen = [*before[-1:], *single_before[-1:], *single_behind[:1]] or behind[:1]
+    texts = [[addresses.of(t) for t in f.boundary] for f in chosen]
+    return tuple(dict.fromkeys(repr(t[0] if len(t) == 1 else t) for t in texts))
+
+
+def _halves(graph: Graph, boundary: Boundary, separation: Separation) -> Partition:
+    names = dict(zip(graph.inputs, graph.input_names, strict=True))
+    crossing = [*((t, False) for t in separation.boundary), *((t, True) for t in separation.masks)]
+    wire = [Port(t, name, "mask" if mask else "tensor") for (t, mask), name in zip(crossing, boundary.names, strict=True)]
+    device_inputs = [t for t in graph.inputs if t in separation.device_inputs or t not in separation.server_inputs]
+    whole = len(device_inputs) == len(graph.inputs)
+    device = build(
+        graph,
+        separation.device,
+        [Port(t, names[t]) for t in device_inputs],
+        [_output(graph, t, mask) for t, mask in crossing],
+        name=f"{graph.model.name}_device",
+        input_structure=graph.input_structure if whole else None,
+    )
+    server = build(
+        graph,
+        separation.server,
+        [*wire, *(Port(t, names[t]) for t in separation.server_inputs)],
+        [Port(t, name) for t, name in zip(graph.outputs, graph.output_names, strict=True)],
+        name=f"{graph.model.name}_server",
+        output_structure=graph.output_structure,
+    )
+    return Partition(
+        model=graph.model,
+        device=device,
+        server=server,
+        boundary=boundary,
+        public_inputs=tuple(names[t] for t in separation.server_inputs),
+    )
+
+
+def _output(graph: Graph, tensor: int, mask: bool) -> Port:
+    """An output of the device half, called after its operation."""
+    name, position = graph.maker(tensor).operation.name, graph.tensors[tensor].position
+    if graph.tensors[tensor].mask_shape is None:
+        return Port(tensor, name)
+    suffix = f"_{position}" if position else ""
+    return Port(tensor, f"{name}_mask{suffix}", "mask") if mask else Port(tensor, f"{name}_bare{suffix}", "bare")
+
+
+def _warn_of_lambdas(graph: Graph) -> None:
+    found = sorted({call.path for call in graph.calls if isinstance(call.operation, keras.layers.Lambda)})
+    if found:
+        warnings.warn(
+            f"The Lambda layers {found} are kept, but a saved half that holds one loads only with Keras' safe mode off. "
+            "Replace them by registered layers or keras.ops before you save.",
+            stacklevel=3,
+        )

@@ -1,0 +1,64 @@
+"""Regularisers: privacy terms on the boundary itself, with no adversary in the loop."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_privpart.training.schedules import Weight, checked_weight, weight_config
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What a regulariser may look at: one batch on its way across the boundary.
+
+    Attributes:
+        x: the device half's input.
+        boundary: the boundary's tensors, each `[batch, ...]`, as they cross, channel included.
+        task: the task's target.
+        private: the private attributes by name.
+        input_gradient: from one tensor for each of `boundary` to the gradient, by `x`, of the sum of their products with it.
+    """
+
+    x: Any
+    boundary: list[Any]
+    task: Any
+    private: Mapping[str, Any]
+    input_gradient: Callable[[list[Any]], Any] | None = None
+
+
+class Regularizer(abc.ABC):
+    """Base of all regularisers: the halves minimise the task's loss plus `weight` times the penalty.
+
+    Under `tf.distribute` every replica takes the penalty over its own part of the batch.
+
+    Args:
+        weight: a number or a function of the step (`schedules`). 0 leaves the halves exactly as plain training would.
+        name: names its metric.
+    """
+
+    # Whether `Crossing.input_gradient` is wanted, which costs a second pass back through the device half.
+    needs_input_gradient = False
+
+    def __init__(self, weight: Weight, name: str) -> None:
+        self.weight = checked_weight(weight, name)
+        self.name = name
+
+    @abc.abstractmethod
+    def penalty(self, crossing: Crossing) -> Any:
+        """The penalty of a batch, a float32 scalar."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"weight": weight_config(self.weight), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Regularizer:
+        weight = config["weight"]
+        if isinstance(weight, dict):
+            config = {**config, "weight": keras.saving.deserialize_keras_object(weight)}
+        return cls(**config)

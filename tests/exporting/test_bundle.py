@@ -1,0 +1,210 @@
+"""The bundle as a folder: layout, contract, atomic writing."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+import keras_privpart as kp
+from keras_privpart.contract import Contract
+from keras_privpart.errors import BundleError, BundleExistsError, ContractError
+from keras_privpart.exporting import bundle as bundle_module
+from keras_privpart.exporting.serving_config import allowed_batch_sizes
+
+
+class Audit:
+    """Stands in for an audit report: the two methods that an export calls."""
+
+    def contract_summary(self):
+        return {"leakage": 0.1, "interval": [0.05, 0.2]}
+
+    def save(self, directory):
+        Path(directory).mkdir()
+        (Path(directory) / "report.json").write_text("{}")
+
+
+@pytest.fixture(scope="module")
+def bundle(parts, tmp_path_factory):
+    return kp.export(parts, tmp_path_factory.mktemp("saved") / "digits", version=3, audit=Audit(), max_batch_size=6)
+
+
+def layout(root):
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+def test_layout_and_contract(bundle):
+    assert layout(bundle.path) == sorted(["contract.json", *bundle.contract.files])
+    assert {path.split("/")[0] for path in bundle.contract.files} == {"device", "server", "serving", "report"}
+    assert {"device/3/saved_model.pb", "server/3/saved_model.pb", "report/report.json"} <= set(bundle.contract.files)
+    loaded = Contract.load(bundle.path)
+    assert loaded == bundle.contract
+    loaded.verify_files(bundle.path)
+    assert (loaded.name, loaded.version, loaded.max_batch_size) == ("digits", 3, 6)
+    assert [(t.name, t.shape, t.dtype) for t in loaded.inputs] == [("image", (None, 8, 8, 1), "float32")]
+    assert [(t.name, t.shape, t.dtype) for t in loaded.outputs] == [("scores", (None, 5), "float32")]
+    assert loaded.audit == {"leakage": 0.1, "interval": [0.05, 0.2]}
+    assert loaded.made_with["keras"] == keras.__version__
+    assert list(bundle.path.parent.iterdir()) == [bundle.path]
+    assert bundle.notes == ()
+
+
+def test_models_config_is_the_servers_own_message(bundle):
+    text = (bundle.path / "serving/models.config").read_text()
+    model = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config[0]
+    assert (model.name, model.base_path, model.model_platform) == ("digits", "/models/digits", "tensorflow")
+    assert list(model.model_version_policy.specific.versions) == [3]
+    assert "mounted at /models/digits" in text
+
+
+def test_warm_up_is_zeros_for_every_allowed_batch_size(bundle):
+    path = bundle.path / "server/3/assets.extra/tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
+    requests = [log.predict_log.request for log in logs]
+    assert {(r.model_spec.name, r.model_spec.signature_name) for r in requests} == {("digits", "serve")}
+    # The C++ reader, which the server uses too.
+    tensors = [tf.io.parse_tensor(r.inputs["boundary"].SerializeToString(), tf.float32).numpy() for r in requests]
+    assert [t.shape for t in tensors] == [(n, 6, 6, 4) for n in (1, 2, 4, 6)]
+    assert not any(t.any() for t in tensors)
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (2, (1, 2)), (8, (1, 2, 4, 8)), (10, (1, 2, 4, 8, 10))])
+def test_allowed_batch_sizes(most, sizes):
+    assert allowed_batch_sizes(most) == sizes
+
+
+def test_another_process_gets_the_models_own_answers(bundle, parts, images, tmp_path):
+    """With the bare loader, at two batch sizes."""
+    np.save(tmp_path / "x.npy", images)
+    script = """
+import sys, numpy as np, tensorflow as tf
+root, x = sys.argv[1], np.load(sys.argv[2] + "/x.npy")
+device, server = tf.saved_model.load(root + "/device/3"), tf.saved_model.load(root + "/server/3")
+answers = []
+for batch in (x, x[:2]):
+    boundary = device.signatures["serving_default"](image=tf.constant(batch))
+    assert list(boundary) == ["boundary"], list(boundary)
+    for name in ("serve", "serving_default"):
+        answers.append(server.signatures[name](**boundary)["scores"].numpy())
+named = server.signatures["pair"](query=tf.zeros([2], tf.int32))["fingerprint"].numpy()
+checked = server.signatures["serve_checked"](**boundary)
+assert sorted(checked) == ["pair_fingerprint", "scores"], checked
+np.testing.assert_array_equal(checked["scores"], answers[-1])
+named = np.concatenate([named, checked["pair_fingerprint"].numpy()])
+np.savez(sys.argv[2] + "/out.npz", *answers, named=named.astype("S"))
+"""
+    subprocess.run([sys.executable, "-c", script, str(bundle.path), str(tmp_path)], check=True, cwd=tmp_path, capture_output=True)
+    with np.load(tmp_path / "out.npz") as out:
+        for key, want in zip(("arr_0", "arr_1", "arr_2", "arr_3"), (images, images, images[:2], images[:2]), strict=True):
+            np.testing.assert_allclose(out[key], parts.model.predict(want, verbose=0), atol=1e-6)
+        assert out["named"].tolist() == [bundle.contract.fingerprint.encode()] * 4
+
+
+def test_existing_folder_is_left_alone_unless_told(parts, tmp_path):
+    target = tmp_path / "faces"
+    first = kp.export(parts, target)
+    with pytest.raises(BundleExistsError, match=r"is there already.*overwrite=True"):
+        kp.export(parts, target, version=2)
+    assert Contract.load(target) == first.contract
+    second = kp.export(parts, target, version=2, overwrite=True)
+    assert Contract.load(target) == second.contract
+    assert sorted(p.name for p in (target / "server").iterdir()) == ["2"]
+    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
+
+
+def test_a_folder_that_is_no_bundle_is_never_overwritten(parts, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("the only copy")
+    with pytest.raises(BundleExistsError, match="is not a bundle"):
+        kp.export(parts, home, overwrite=True)
+    assert (home / "thesis.txt").read_text() == "the only copy"
+    (tmp_path / "link").symlink_to(home)
+    with pytest.raises(BundleError, match="symbolic link"):
+        kp.export(parts, tmp_path / "link", overwrite=True)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), RuntimeError("bug")])
+@pytest.mark.parametrize("step", ["saved_model.write_server", "reload.check_reload", "_install"])
+@pytest.mark.parametrize("old", [False, True])
+def test_nothing_half_written_stays(parts, tmp_path, monkeypatch, error, step, old):
+    target = tmp_path / "faces"
+    if old:
+        target.mkdir()
+        (target / "contract.json").write_text("old")
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(f"{bundle_module.__name__}.{step}", fail)
+    with pytest.raises(BundleError if isinstance(error, OSError) else type(error) if isinstance(error, Exception) else error):
+        kp.export(parts, target, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == (["faces"] if old else [])
+    if old:
+        assert layout(target) == ["contract.json"]
+
+
+def test_a_failed_swap_puts_the_old_bundle_back(parts, tmp_path, monkeypatch):
+    target = tmp_path / "faces"
+    target.mkdir()
+    (target / "contract.json").write_text("old")
+    rename, calls = os.rename, []
+
+    def second_fails(source, destination):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError("no")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", second_fails)
+    with pytest.raises(BundleError, match="Nothing was exported"):
+        kp.export(parts, target, overwrite=True)
+    assert (target / "contract.json").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"version": 0}, BundleError, "Received version=0; expected a whole number from 1"),
+        ({"version": True}, BundleError, "Received version=True"),
+        ({"max_batch_size": 2.5}, BundleError, "Received max_batch_size=2.5"),
+        ({"name": "my model"}, ContractError, "Received the model name 'my model'"),
+    ],
+)
+def test_bad_arguments(parts, tmp_path, arguments, error, text):
+    with pytest.raises(error, match=text):
+        kp.export(parts, tmp_path / "b", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parent_that_cannot_be_made(parts, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="Choose a folder that you may write to"):
+        kp.export(parts, tmp_path / "file" / "bundle")
+
+
+def test_name_on_the_server_may_differ_from_the_folder(parts, tmp_path):
+    bundle = kp.export(parts, tmp_path / "candidate 7", name="faces")
+    assert (bundle.name, Contract.load(bundle.path).name) == ("faces", "faces")
+
+
+def test_contract_is_plain_json_with_the_channel(parts, tmp_path):
+    bundle = kp.export(parts.with_channel(kp.GaussianChannel(stddev=0.25, name="haze")), tmp_path / "b")
+    record = json.loads((bundle.path / "contract.json").read_text())
+    assert record["channel"][0]["class"] == "keras_privpart>GaussianChannel"
+    assert record["channel"][0]["config"]["stddev"] == 0.25
+
+
+def test_public_inputs_are_refused(two_by_two, tmp_path):
+    with pytest.raises(BundleError, match=r"reads the inputs \['ids'\] raw"):
+        kp.export(replace(two_by_two, public_inputs=("ids",)), tmp_path / "b")

@@ -1,0 +1,277 @@
+"""Starting servers: which one, on what command line, and what happens when it does not go well."""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_privpart import errors
+from keras_privpart.serving import Client, engine, start
+from keras_privpart.serving.commands import binary_command, docker_command, local_command
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    """A program on the PATH that stands for another."""
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{script}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def only(tmp_path, monkeypatch):
+    """A PATH with nothing on it but what a test puts there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# Command lines.
+
+
+def test_binary_command():
+    command = binary_command("/bin/tms", "faces", Path("/b/server"), 8500, None)
+    assert command == ["/bin/tms", "--port=8500", "--rest_api_port=0", "--model_name=faces", "--model_base_path=/b/server"]
+    assert "--rest_api_port=8501" in binary_command("/bin/tms", "faces", Path("/b/server"), 8500, 8501)
+
+
+def test_docker_command_mounts_the_server_folder_alone():
+    command = docker_command("/bin/docker", "tensorflow/serving:2.20.0", "c1", "faces", Path("/b/server"), "127.0.0.1", 9000, None)
+    assert command[:5] == ["/bin/docker", "run", "--rm", "--init", "--name=c1"]
+    assert [part for part in command if "mount" in part or part.startswith("-v")] == [
+        "--mount=type=bind,source=/b/server,target=/models/faces,readonly"
+    ]
+    assert [part for part in command if "publish" in part] == ["--publish=127.0.0.1:9000:8500"]
+    inside = command[command.index("tensorflow/serving:2.20.0") + 1 :]
+    assert inside == ["--port=8500", "--rest_api_port=0", "--model_name=faces", "--model_base_path=/models/faces"]
+    with_rest = docker_command("d", "i", "c", "faces", Path("/b/server"), "0.0.0.0", 9000, 9001)
+    assert "--publish=0.0.0.0:9001:8501" in with_rest
+    assert "--rest_api_port=8501" in with_rest
+
+
+def test_local_command():
+    assert local_command(Path("/b"), "127.0.0.1", 1)[1:] == [
+        "-m", "keras_privpart.serving.local_server", "/b", "--host=127.0.0.1", "--port=1", "--exit-with-stdin",
+    ]  # fmt: skip
+
+
+# Which server.
+
+ANSWERS = 'import sys; print("28.0"); sys.exit(0)'
+# What a client without an engine does: its own version on stdout, an error on stderr.
+SILENT = 'import sys; print("Cannot connect to the Docker daemon", file=sys.stderr); sys.exit(1)'
+SILENT_BUT_GLAD = 'import sys; print(""); sys.exit(0)'
+
+
+def test_the_binary_comes_first(only):
+    path = program(only, "tensorflow_model_server", "")
+    program(only, "docker", ANSWERS)
+    assert engine.choose() == engine.Choice("tensorflow_model_server", str(path))
+
+
+def test_docker_comes_second(only):
+    path = program(only, "docker", ANSWERS)
+    assert engine.choose() == engine.Choice("docker", str(path), ("tensorflow_model_server is not on the PATH",))
+
+
+@pytest.mark.parametrize("docker", [SILENT, SILENT_BUT_GLAD, None])
+def test_the_local_server_comes_last_and_says_why(only, docker):
+    if docker is not None:
+        program(only, "docker", docker)
+    choice = engine.choose()
+    assert choice.kind == "local"
+    why = "docker is not on the PATH" if docker is None else "no docker engine answers"
+    assert choice.reasons == ("tensorflow_model_server is not on the PATH", why)
+
+
+def test_a_docker_that_hangs_is_passed_over(only, monkeypatch):
+    program(only, "docker", "import time; time.sleep(30)")
+    monkeypatch.setattr(engine, "_DOCKER_SECONDS", 0.3)
+    assert engine.choose().kind == "local"
+
+
+def test_a_preference_is_kept_or_refused(only):
+    assert engine.choose("local") == engine.Choice("local", sys.executable)
+    with pytest.raises(errors.EngineError, match="Can't start the docker server: docker is not on the PATH"):
+        engine.choose("docker")
+    with pytest.raises(
+        errors.EngineError, match=r"Received prefer='podman'; expected one of \['tensorflow_model_server', 'docker', 'local'\]"
+    ):
+        engine.choose("podman")
+
+
+# Ports.
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(bundle, server, only):
+    program(only, "tensorflow_model_server", "raise SystemExit('was started')")
+    for prefer in ("local", "tensorflow_model_server"):
+        with pytest.raises(errors.EngineError, match=f"Can't listen on port {server.port}: .* Choose another port") as caught:
+            start(bundle.path, server.port, prefer=prefer)
+        assert "was started" not in str(caught.value)
+
+
+def test_port_zero_is_a_free_one():
+    port = engine.free_port("127.0.0.1", 0)
+    assert port > 0
+    assert not listens(port)
+    assert engine.free_port("127.0.0.1", port) == port
+    with pytest.raises(errors.EngineError, match="port 99999"):
+        engine.free_port("127.0.0.1", 99999)
+
+
+def test_the_local_server_has_no_rest(bundle):
+    with pytest.raises(errors.EngineError, match="has no REST"):
+        start(bundle.path, 0, rest_port=0, prefer="local")
+
+
+# Life and death.
+
+
+def test_local_server_from_start_to_stop(bundle, parts, images, tmp_path):
+    with start(bundle.path, 0, prefer="local", log_path=tmp_path / "log") as running:
+        assert running.kind == "local"
+        assert (running.name, running.version, running.rest_address) == ("faces", 1, None)
+        assert "it is not TensorFlow Serving: faces version 1 at 127.0.0.1:" in running.describe()
+        with Client(bundle.path, running.address) as client:
+            np.testing.assert_allclose(client.predict(images), parts.model.predict(images, verbose=0), atol=1e-6)
+        port = int(running.address.rpartition(":")[2])
+        assert listens(port)
+        assert "it is not TensorFlow Serving" in (tmp_path / "log").read_text()
+    assert not listens(port)
+    running.stop()
+
+
+CRASH = 'import sys; print("loading"); print("no space left for the model", file=sys.stderr); sys.exit(3)'
+MUTE = "import time, pathlib, os; pathlib.Path(__file__ + '.pid').write_text(str(os.getpid())); time.sleep(60)"
+
+
+def test_a_crash_is_reported_with_the_last_lines(bundle, only):
+    program(only, "tensorflow_model_server", CRASH)
+    with pytest.raises(
+        errors.EngineError, match=r"(?s)tensorflow_model_server server ended with status 3.*loading\n  no space left for the model"
+    ):
+        start(bundle.path, 0)
+
+
+def test_a_server_that_is_not_ready_in_time_is_stopped(bundle, only):
+    path = program(only, "tensorflow_model_server", MUTE)
+    began = time.monotonic()
+    with pytest.raises(errors.EngineError, match=r"not ready: Not ready within 1 s: .*UNAVAILABLE"):
+        start(bundle.path, 0, timeout=1.0)
+    assert time.monotonic() - began < 10
+    pid = int(Path(f"{path}.pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_program_that_cannot_be_run(bundle, only):
+    (only / "tensorflow_model_server").write_text("#!/nowhere\n")
+    (only / "tensorflow_model_server").chmod(0o755)
+    with pytest.raises(errors.EngineError, match=r"Can't run .*tensorflow_model_server"):
+        start(bundle.path, 0)
+
+
+# Stands for the binary: takes its options and serves with the local server.
+STAND_IN = """
+import sys
+from pathlib import Path
+from keras_privpart.serving.local_server import main
+options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
+assert options["model_name"] == "faces" and options["rest_api_port"] == "0", options
+sys.exit(main([str(Path(options["model_base_path"]).parent), "--port", options["port"]]))
+"""
+
+
+def test_a_server_that_dies_later_is_reported(bundle, only, images):
+    program(only, "tensorflow_model_server", STAND_IN)
+    with start(bundle.path, 0) as running:
+        assert running.kind == "tensorflow_model_server"
+        assert "TensorFlow Serving (" in running.describe()
+        with Client(bundle.path, running.address) as client:
+            client.wait_for_ready(5)
+            assert client.predict(images[:1]).shape == (1, 5)
+        os.kill(running._process.pid, signal.SIGKILL)
+        with pytest.raises(errors.EngineError, match="ended with status -9"):
+            running.wait()
+
+
+def test_docker_is_stopped_by_name(bundle, only, tmp_path):
+    """A stand-in that notes how it is called; the container name must be the same both times."""
+    script = f"""
+import sys, time
+with open({str(tmp_path / "calls")!r}, "a") as calls:
+    print(*sys.argv[1:], file=calls)
+if sys.argv[1] == "info":
+    print("28.0")
+elif sys.argv[1] == "run":
+    time.sleep(60)
+"""
+    program(only, "docker", script)
+    with pytest.raises(errors.EngineError, match="docker server is not ready"):
+        start(bundle.path, 0, timeout=1.5, image="my/serving:1")
+    info, run, stop = (tmp_path / "calls").read_text().splitlines()
+    name = next(part for part in run.split() if part.startswith("--name=")).removeprefix("--name=")
+    assert name.startswith("privpart-faces-")
+    assert stop.split() == ["stop", "--time=5", name]
+    assert f"source={bundle.path.resolve()}/server,target=/models/faces,readonly" in run
+    assert "my/serving:1" in run
+    assert info.startswith("info")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_serve_ends_with_its_signals(bundle, how):
+    """In order on SIGINT and SIGTERM; and no server is left behind when the process is killed."""
+    code = (
+        "import sys; from keras_privpart.serving import serve;"
+        "serve(sys.argv[1], 0, prefer='local', on_ready=lambda engine: print(engine.address, flush=True)); print('ended in order')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(bundle.path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port = int(process.stdout.readline().rpartition(":")[2])
+            assert listens(port)
+            process.send_signal(how)
+            rest = process.communicate(timeout=20)[0]
+        finally:
+            process.kill()
+    if how is signal.SIGKILL:
+        deadline = time.monotonic() + 10
+        while listens(port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    else:
+        assert (process.returncode, rest) == (0, "ended in order\n")
+    assert not listens(port)
+
+
+@pytest.mark.parametrize("damage", ["contract", "server"])
+def test_a_bundle_that_is_not_what_its_contract_says_is_not_served(bundle, tmp_path, damage):
+    copy = shutil.copytree(bundle.path, tmp_path / "faces")
+    path = copy / ("contract.json" if damage == "contract" else "server/1/saved_model.pb")
+    path.write_bytes(path.read_bytes().replace(b"stem" if damage == "contract" else b"boundary", b"BOUNDARY"[:4], 1))
+    with pytest.raises(errors.IntegrityError):
+        start(copy, 0, prefer="local")
+
+
+@pytest.mark.skipif(shutil.which("tensorflow_model_server") is None, reason="tensorflow_model_server is not on the PATH")
+def test_the_real_server(bundle, other, parts, images):
+    with start(bundle.path, 0, prefer="tensorflow_model_server") as running:
+        with Client(bundle.path, running.address) as client:
+            client.wait_for_ready(30)
+            np.testing.assert_allclose(client.predict(images), parts.model.predict(images, verbose=0), atol=1e-5)
+        with Client(other.path, running.address) as stranger, pytest.raises(errors.PairMismatchError):
+            stranger.predict(images)

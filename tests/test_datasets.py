@@ -1,0 +1,155 @@
+"""Loading: scikit-learn's digits for real, tensorflow-datasets through a small prepared set made by its own builder."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_privpart import datasets
+from keras_privpart.errors import DataError
+
+IDENTITIES = [7201, 7233, 9000]
+
+
+class TinyFaces(tfds.core.GeneratorBasedBuilder):
+    """CelebA's nested keys on random images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(6, 6, 3)),
+            "identity": {"Identity_No": tf.int64},
+            "attributes": {"Male": tf.bool, "Young": tf.bool},
+            "label": tfds.features.ClassLabel(num_classes=3),
+            "score": tf.float32,
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._rows(12),
+            "test": self._rows(6),
+            "stranger": self._rows(2, identities=[1]),
+            "unlabelled": self._rows(2, label=-1),
+        }
+
+    def _generate_examples(self):  # the splits name their generators
+        raise AssertionError
+
+    def _rows(self, count, identities=IDENTITIES, label=None):
+        rng = np.random.default_rng(count)
+        for i in range(count):
+            who = identities[i % len(identities)]
+            yield (
+                i,
+                {
+                    "image": rng.integers(0, 256, (6, 6, 3), dtype=np.uint8),
+                    "identity": {"Identity_No": who},
+                    "attributes": {"Male": who % 2 == 1, "Young": False},
+                    "label": i % 3 if label is None else label,
+                    "score": 0.5,
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tfds")
+    TinyFaces(data_dir=path).download_and_prepare()
+    return str(path)
+
+
+def load(folder, **options):
+    return datasets.load("tiny_faces", data_dir=folder, download=False, **options)
+
+
+def test_digits_are_real_split_without_overlap_and_in_range():
+    digits = datasets.load("digits")
+    assert (len(digits.train), len(digits.test)) == (1347, 450)
+    assert digits.train.x.shape[1:] == (8, 8, 1)
+    assert digits.train.x.dtype == np.float32
+    assert (digits.train.x.min(), digits.train.x.max()) == (0, 1)
+    assert digits.classes == {"task": 10}
+    assert set(digits.test.targets["task"]) == set(range(10))
+
+
+def test_nested_keys_become_targets_and_identities_become_class_indices(folder):
+    data = load(folder, task="identity/Identity_No", private=["attributes/Male"])
+    assert data.classes == {"task": 3, "Male": 2}
+    assert set(data.train.targets["task"]) == {0, 1, 2}
+    # Identity 7233 and 7201 are odd here, 9000 is even; indices follow the order of the numbers.
+    assert np.array_equal(data.train.targets["Male"], (data.train.targets["task"] < 2).astype(int))
+    assert data.train.x.shape == (12, 6, 6, 3)
+    assert data.train.x.dtype == np.float32
+    assert 0.9 < data.train.x.max() <= 1
+
+
+def test_images_are_resized_on_request(folder):
+    assert load(folder, image_size=4).test.x.shape == (6, 4, 4, 3)
+
+
+def test_slices_of_splits(folder):
+    assert len(load(folder, train_split="train[:50%]").train) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "attributes/male"}, r"no label key 'attributes/male'; expected one of: attributes/Male"),
+        ({"private": ["attributes/Beard"]}, r"no label key 'attributes/Beard'"),
+        ({"private": ["attributes/Male", "Male"]}, "last parts differ"),
+        ({"task": "score"}, "holds float32; expected booleans or whole numbers"),
+        ({"test_split": "valid"}, "Unknown split"),
+        ({"train_split": "train[:0]"}, "Can't read"),
+        ({"task": "identity/Identity_No", "test_split": "stranger"}, "1 values of 'identity/Identity_No' that the training split lacks"),
+        ({"test_split": "unlabelled"}, "holds -1; expected 0 to 2"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(folder, options, message):
+    with pytest.raises(DataError, match=message):
+        load(folder, **options)
+
+
+def test_a_missing_data_set_is_named(folder):
+    with pytest.raises(DataError, match=r"'mnist' is not in .*Downloading is off.*--data-dir"):
+        datasets.load("mnist", data_dir=folder, download=False)
+    with pytest.raises(DataError, match="Unknown data set 'mnits'"):
+        datasets.load("mnits", data_dir=folder, download=False)
+
+
+def test_digits_take_no_split():
+    with pytest.raises(DataError, match="one fixed split"):
+        datasets.load("digits", train_split="train[:10]")
+
+
+def test_samples_of_pairs_and_of_datasets_are_the_same():
+    x, y, a = np.arange(10.0)[:, None], np.arange(10) % 3, np.arange(10) % 2
+    pair = datasets.Samples.of((x, {"task": y, "a": a}))
+    stream = datasets.Samples.of(datasets.batches(pair, 4))
+    assert np.array_equal(pair.x, stream.x)
+    assert all(np.array_equal(pair.targets[key], stream.targets[key]) for key in ("task", "a"))
+    assert np.array_equal(datasets.Samples.of(datasets.batches(datasets.Samples.of((x, y)), 4)).targets["task"], y)
+    assert len(pair[2:5]) == 3
+
+
+def test_batches_follow_the_seed():
+    pair = datasets.Samples.of((np.arange(50.0)[:, None], np.zeros(50)))
+    first, again, other = (datasets.Samples.of(datasets.batches(pair, 8, seed=s)).x.ravel() for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert sorted(first) == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1, 2], "Received list; expected a tf.data.Dataset"),
+        ((np.zeros((0, 2)), np.zeros(0)), "empty data set"),
+        ((np.zeros((3, 2)), np.zeros(2)), "3 inputs and 2 values of 'task'"),
+        (tf.data.Dataset.from_tensor_slices((np.zeros((3, 2)), np.zeros(3))).batch(2).take(0), "empty data set"),
+    ],
+)
+def test_samples_refuse_what_is_no_data(data, message):
+    with pytest.raises(DataError, match=message):
+        datasets.Samples.of(data)
