@@ -46,4 +46,5 @@ def export(run: Path, target: Path | None, version: int, undefended: bool, overw
         f"  server half  {bundle.path / 'server'}, the only folder that TensorFlow Serving needs\n"
         f"  audit        {'in the contract and report/' if audit is not None else 'none: not audited'}"
     )
-    emit(as_json, {**payload, "audited": audit is not None}, text)
+    notes = "".join(f"\n  note         {note}" for note in bundle.notes)
+    emit(as_json, {**payload, "audited": audit is not None, "notes": list(bundle.notes)}, text + notes)

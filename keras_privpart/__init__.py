@@ -17,7 +17,7 @@ _HOME = {
     "Boundary": "contract",
     "Contract": "contract",
     "Cut": "partitioning.cutpoint",
-    "CutTable": "partitioning.advisor",
+    "CutTable": "partitioning.table",
     "GaussianChannel": "channels",
     "Partition": "partitioning.halves",
     "PrivPartError": "errors",
@@ -56,10 +56,11 @@ if TYPE_CHECKING:
     from keras_privpart.contract import Boundary, Contract
     from keras_privpart.errors import PrivPartError
     from keras_privpart.exporting.bundle import export
-    from keras_privpart.partitioning.advisor import CutTable, cuts
+    from keras_privpart.partitioning.advisor import cuts
     from keras_privpart.partitioning.cut import check, partition
     from keras_privpart.partitioning.cutpoint import Cut
     from keras_privpart.partitioning.halves import Partition
+    from keras_privpart.partitioning.table import CutTable
     from keras_privpart.training.adversaries import AttributeAdversary, ReconstructionAdversary
     from keras_privpart.training.trainer import AdversarialTrainer
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import atexit
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,26 +18,14 @@ from typing import Any
 from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError, ServingError
 
-from .commands import BINARY, DEFAULT_IMAGE, binary_command, docker_command, local_command
+from .choice import BINARY_KIND, DOCKER_KIND, LOCAL_KIND, Choice, choose, free_port, output_of
+from .commands import DEFAULT_IMAGE, binary_command, docker_command, local_command
 from .readiness import wait_until_available
 from .transport import GrpcTransport
 
-BINARY_KIND, DOCKER_KIND, LOCAL_KIND = "tensorflow_model_server", "docker", "local"
-KINDS = (BINARY_KIND, DOCKER_KIND, LOCAL_KIND)
-
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 10.0
-_DOCKER_SECONDS = 10.0
 _LAST_LINES = 20
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A kind of server, the program that runs it, and why the better kinds were passed over."""
-
-    kind: str
-    program: str
-    reasons: tuple[str, ...] = ()
 
 
 class StopFlag:
@@ -64,16 +48,19 @@ class Engine:
         rest_address: `host:port` of the REST interface, or `None`.
         name: the model's name on the server.
         version: the version that is loaded.
-        log_path: what the server prints.
+        log_path: what the server prints. A temporary log goes when a running server is stopped in order, and stays after a failure.
     """
 
-    def __init__(self, choice: Choice, contract: Contract, host: str, port: int, rest_port: int | None, log_path: Path) -> None:
+    def __init__(
+        self, choice: Choice, contract: Contract, host: str, port: int, rest_port: int | None, log_path: str | Path | None
+    ) -> None:
         self.kind = choice.kind
         self.name = contract.name
         self.version = contract.version
         self.address = f"{host}:{port}"
         self.rest_address = None if rest_port is None else f"{host}:{rest_port}"
-        self.log_path = log_path
+        self.log_path = _temporary_log(contract.name) if log_path is None else Path(log_path)
+        self._drop_log = log_path is None
         self._choice = choice
         self._container = f"privpart-{contract.name}-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,9 +108,11 @@ class Engine:
         atexit.unregister(self.stop)
         if process is None:
             return
+        if process.poll() is not None:
+            self._drop_log = False
         if process.poll() is None and self.kind == DOCKER_KIND:
             # Signals to `docker run` do not always reach the container.
-            _run([self._choice.program, "stop", "--time=5", self._container], timeout=_STOP_SECONDS + 5)
+            output_of([self._choice.program, "stop", "--time=5", self._container], timeout=_STOP_SECONDS + 5)
         if process.poll() is None:
             process.terminate()
         try:
@@ -133,6 +122,8 @@ class Engine:
             process.wait()
         if process.stdin is not None:
             process.stdin.close()
+        if self._drop_log:
+            self.log_path.unlink(missing_ok=True)
 
     def launch(self, command: list[str]) -> None:
         """Runs the server's command line; `start` does."""
@@ -190,7 +181,7 @@ def start(
     listening = "" if choice.kind == BINARY_KIND else host
     port = free_port(listening, port)
     rest_port = None if rest_port is None else free_port(listening, rest_port)
-    engine = Engine(choice, contract, host, port, rest_port, _log_file(contract.name, log_path))
+    engine = Engine(choice, contract, host, port, rest_port, log_path)
     folder = root / "server"
     command = {
         BINARY_KIND: lambda: binary_command(choice.program, contract.name, folder, port, rest_port),
@@ -201,6 +192,7 @@ def start(
         engine.launch(command)
         _wait_until_ready(engine, contract, timeout, stop)
     except BaseException:
+        engine._drop_log = False
         engine.stop()
         raise
     return engine
@@ -232,64 +224,7 @@ def serve(bundle: str | Path, *args: Any, on_ready: Callable[[Engine], None] | N
             engine.wait(stop)
 
 
-def choose(prefer: str | None = None) -> Choice:
-    """The best server that can be had here.
-
-    Raises:
-        EngineError: `prefer` is unknown or cannot be had.
-    """
-    if prefer is not None and prefer not in KINDS:
-        raise EngineError(f"Received prefer={prefer!r}; expected one of {list(KINDS)}, or None for the best that can be had.")
-    reasons: list[str] = []
-    for kind in KINDS if prefer is None else (prefer,):
-        program, reason = _find(kind)
-        if program is not None:
-            return Choice(kind, program, tuple(reasons))
-        reasons.append(reason)
-    raise EngineError(f"Can't start the {prefer} server: {'; '.join(reasons)}. Install it, or leave prefer out.")
-
-
-def free_port(host: str, port: int) -> int:
-    """Returns `port`, or a free one for 0.
-
-    Raises:
-        EngineError: the port is in use, or cannot be had.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Lets a port be taken again right after a restart; a port that somebody listens on is refused all the same.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise EngineError(f"Can't listen on port {port}: {error}. Choose another port, or 0 for a free one.") from error
-        return probe.getsockname()[1]
-
-
-def _find(kind: str) -> tuple[str | None, str]:
-    """The program that runs a kind of server, or `None` and the reason."""
-    if kind == LOCAL_KIND:
-        return sys.executable, ""
-    program = shutil.which(BINARY if kind == BINARY_KIND else "docker")
-    if program is None:
-        return None, f"{BINARY if kind == BINARY_KIND else 'docker'} is not on the PATH"
-    # A docker client without an engine prints its own version and may still end with status 0.
-    if kind == DOCKER_KIND and not _run([program, "info", "--format", "{{.ServerVersion}}"], timeout=_DOCKER_SECONDS):
-        return None, "no docker engine answers"
-    return program, ""
-
-
-def _run(command: list[str], timeout: float) -> str:
-    """Output of a command; empty when it fails or takes too long."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _log_file(name: str, log_path: str | Path | None) -> Path:
-    if log_path is not None:
-        return Path(log_path)
+def _temporary_log(name: str) -> Path:
     with tempfile.NamedTemporaryFile(prefix=f"privpart-{name}-", suffix=".log", delete=False) as file:
         return Path(file.name)
 

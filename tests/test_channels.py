@@ -1,5 +1,8 @@
 """Channels: one contract test that every channel is a row of, then what each promises."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +18,13 @@ FAMILY = [
     pytest.param(
         channels.GaussianChannel(0.0, normalize=False, name="off"), channels.GaussianChannel(0.5, seed=3, name="on"), id="GaussianChannel"
     ),
+    pytest.param(
+        channels.GaussianChannel(0.0, normalize=False, learn_scale=True), channels.GaussianChannel(0.5, learn_scale=True), id="learnt scale"
+    ),
+    pytest.param(channels.LaplaceChannel(0.0, normalize=False), channels.LaplaceChannel(0.5), id="LaplaceChannel"),
+    pytest.param(channels.QuantizeChannel(None, normalize=False), channels.QuantizeChannel(4), id="QuantizeChannel"),
+    pytest.param(channels.GateChannel(0.0), channels.GateChannel(0.4, units=4), id="GateChannel"),
+    pytest.param(channels.DropoutChannel(0.0), channels.DropoutChannel(0.4, seed=1), id="DropoutChannel"),
 ]
 
 
@@ -43,14 +53,67 @@ def test_contract(off, on, tmp_path):
     assert loaded.layers[-1].get_config() == on.get_config()
 
 
-def test_gaussian_noise_has_the_stated_size_in_use_and_in_training():
-    channel = channels.GaussianChannel(0.5, normalize=False)
+@pytest.mark.parametrize("kind", [channels.GaussianChannel, channels.LaplaceChannel])
+def test_noise_has_the_stated_size_in_use_and_in_training(kind):
+    channel = kind(0.5, normalize=False)
     z = np.zeros((200, 500), "float32")
     for training in (False, True):
         noise = channel(z, training=training).numpy()
         assert abs(noise.std() - 0.5) < 0.01
         assert abs(noise.mean()) < 0.01
         assert not np.array_equal(noise, channel(z, training=training))
+    # The mean magnitude of Gaussian noise is sqrt(2 / pi), of Laplacian sqrt(1 / 2) of its standard deviation.
+    ratio = {channels.GaussianChannel: (2 / np.pi) ** 0.5, channels.LaplaceChannel: 0.5**0.5}[kind]
+    assert abs(np.abs(noise).mean() / noise.std() - ratio) < 0.01
+
+
+def test_a_learnt_scale_moves_noise_but_cannot_train_it_away():
+    channel = channels.GaussianChannel(0.5, normalize=False, learn_scale=True)
+    z = np.zeros((4000, 2), "float32")
+    channel(z)
+    channel.log_scale.assign([-9.0, -7.0])
+    measured = channel(z).numpy().std(axis=0)
+    assert np.allclose(measured, [0.5 / np.e, 0.5 * np.e], rtol=0.1)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(channel(z)[:, 0]))
+    gradient = tape.gradient(loss, channel.log_scale.value)
+    assert gradient[0] > 0 > gradient[1]
+
+
+def test_quantiser_levels_by_hand_and_its_gradient():
+    channel = channels.QuantizeChannel(2, limit=2.0, normalize=False)
+    z = tf.constant([[-5.0, -1.5, -0.2, 0.2, 1.1, 7.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        y = channel(z)
+    assert np.allclose(y, [[-1.5, -1.5, -0.5, 0.5, 1.5, 1.5]])
+    assert tape.gradient(y, z).numpy().tolist() == [[0, 1, 1, 1, 1, 0]]
+    assert np.unique(channels.QuantizeChannel(1)(np.random.default_rng(0).normal(size=(64, 3)).astype("float32"))).tolist() == [-1, 1]
+
+
+def test_a_gate_closes_its_share_for_each_example_and_learns_which():
+    keras.utils.set_random_seed(0)
+    channel = channels.GateChannel(0.75, units=8)
+    z = tf.constant(np.random.default_rng(0).uniform(1, 2, (32, 3, 3, 8)).astype("float32"))
+    with tf.GradientTape() as tape:
+        y = channel(z)
+        loss = tf.reduce_sum(y)
+    opened = np.asarray(tf.reduce_max(y, axis=[1, 2]) > 0)
+    assert (opened.sum(axis=1) == 2).all()
+    kept = np.asarray(y)[np.broadcast_to(opened[:, None, None], y.shape)]
+    assert np.array_equal(kept, np.asarray(z)[np.broadcast_to(opened[:, None, None], z.shape)])
+    assert all(tf.reduce_max(tf.abs(g)) > 0 for g in tape.gradient(loss, channel.trainable_variables))
+
+
+def test_dropped_features_are_whole_ones_and_fresh_and_keep_the_mean():
+    channel = channels.DropoutChannel(0.25)
+    z = np.ones((400, 2, 2, 8), "float32")
+    for training in (False, True):
+        y = channel(z, training=training).numpy()
+        assert np.array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
+        assert abs((y == 0).mean() - 0.25) < 0.05
+        assert abs(y.mean() - 1) < 0.05
+        assert not np.array_equal(y, channel(z, training=training))
 
 
 def test_normalisation_takes_the_scale_out_of_the_device_halfs_hands():
@@ -71,12 +134,21 @@ def test_training_noise_follows_the_seed_and_noise_in_use_does_not():
     assert not np.array_equal(draw(False), draw(False))
 
 
-def test_noise_is_fresh_after_every_load_of_an_export(tmp_path):
+@pytest.mark.parametrize(
+    "channel",
+    [
+        channels.GaussianChannel(1.0, normalize=False),
+        channels.LaplaceChannel(1.0, normalize=False),
+        channels.DropoutChannel(0.5),
+    ],
+    ids=lambda c: type(c).__name__,
+)
+def test_noise_is_fresh_after_every_load_of_an_export(channel, tmp_path):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8,))
-    device = keras.Model(inputs, channels.GaussianChannel(1.0, normalize=False)(inputs))
+    device = keras.Model(inputs, channel(inputs))
     device.export(tmp_path / "device", verbose=False)
-    z = tf.zeros((4, 8))
+    z = tf.ones((4, 8))
 
     def draw():
         keras.utils.set_random_seed(1)
@@ -110,3 +182,24 @@ def test_a_bad_stddev_is_refused(stddev):
 def test_a_boundary_of_whole_numbers_is_refused():
     with pytest.raises(ChannelError, match="expected a floating point boundary"):
         channels.GaussianChannel(0.5, normalize=False, dtype="int32").build((None, 4))
+
+
+def test_a_partition_with_a_channel_loads_in_a_process_that_has_not_met_it(tmp_path):
+    partition(model(), at=["a", "b"]).with_channel(channels.GaussianChannel(0.5)).save(tmp_path / "parts")
+    code = "import sys; from keras_privpart import Partition; print(len(Partition.load(sys.argv[1]).channel))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "parts")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: channels.QuantizeChannel(0), "Received bits=0; expected a whole number from 1 to 16"),
+        (lambda: channels.QuantizeChannel(3, limit=0), "Received limit=0; expected a number above 0"),
+        (lambda: channels.GateChannel(1.0), "Received rate=1.0; expected a number from 0 to under 1"),
+        (lambda: channels.DropoutChannel(-0.1), "Received rate=-0.1; expected a number from 0 to under 1"),
+    ],
+)
+def test_bad_arguments_are_refused(make, text):
+    with pytest.raises(ChannelError, match=text):
+        make()

@@ -20,6 +20,7 @@ RANKS = {
     "contract": 1,
     "datasets": 2,
     "channels": 3,
+    "bottleneck": 3,
     "partitioning": 3,
     "training": 4,
     "auditing": 5,
@@ -106,5 +107,5 @@ def test_only_the_package_is_installed():
     installed = [d for d in importlib.metadata.distributions(name="keras_privpart") if d.read_text("RECORD")]
     files = [file for distribution in installed for file in distribution.files]
     assert files
-    tops = {file.parts[0] for file in files if not file.parts[0].startswith(("__editable__", ".."))}
+    tops = {file.parts[0] for file in files if not file.parts[0].startswith(("__editable__", "__pycache__", ".."))}
     assert tops <= {"keras_privpart", f"keras_privpart-{keras_privpart.__version__}.dist-info"}, tops

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_privpart.auditing import wording
 from keras_privpart.auditing.attacks.base import RECONSTRUCTION
-from keras_privpart.auditing.intervals import LEAKAGE_LIMIT, WHAT_THE_INTERVAL_IS
+from keras_privpart.auditing.intervals import LEAKAGE_LIMIT, WHAT_THE_INTERVAL_IS, Leakage
 from keras_privpart.errors import AuditError
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def render(report: AuditReport, *, pictures: bool = True) -> str:
         withheld=report.pictures is not None and not pictures,
         accuracies=[("defended", report.defended_accuracy), ("undefended", report.reference_accuracy)],
         interval=WHAT_THE_INTERVAL_IS,
-        accuracy_text=wording.accuracy_text,
     )
 
 
@@ -62,6 +61,7 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
         "kind": kind,
         "title": "Reconstruction of the input" if kind == RECONSTRUCTION else f"Inference of {kind}",
         "verdict": wording.verdict(report, kind),
+        "tone": _tone(best.leakage),
         "score": wording.SCORES[best.headline],
         "best": best,
         "max_leakage": report.max_leakage(kind),
@@ -81,12 +81,20 @@ def _row(result: AttackResult, best: AttackResult, scores: list[str]) -> dict[st
         "strongest": result is best,
         "headline": {side: wording.score_text(result.headline, table[result.headline]) for side, table in sides.items()},
         "detail": {side: [wording.score_text(name, table[name]) for name in scores] for side, table in sides.items()},
-        "seeds": ", ".join(f"{value:.3f}" for value in result.boundary[result.headline].seeds),
+        "seeds": {side: ", ".join(f"{value:.3f}" for value in table[result.headline].seeds) for side, table in sides.items()},
+        "tone": _tone(leakage),
         "leakage": wording.leakage_text(leakage),
         "reason": leakage.reason,
         "bar": bar,
         "notes": result.notes,
     }
+
+
+def _tone(leakage: Leakage) -> str:
+    """Colour of a leakage: the bounds are those of its wording."""
+    if leakage.value is None:
+        return "undefined"
+    return "low" if leakage.value < wording.LITTLE else "mid" if leakage.value < wording.MUCH else "high"
 
 
 def _picture_rows(report: AuditReport) -> list[dict[str, Any]] | None:

@@ -22,6 +22,10 @@ SCORES = {
 }
 
 
+# Where the words change.
+LITTLE, MUCH, NEARLY_ALL = 0.1, 0.35, 0.75
+
+
 def verdict(report: AuditReport, kind: str) -> str:
     """What the strongest attack of a kind came to, in two sentences."""
     best, count = report.strongest(kind), len(report.of(kind))
@@ -39,11 +43,11 @@ def verdict(report: AuditReport, kind: str) -> str:
 def _judgement(leakage: Leakage) -> str:
     if leakage.value is None:
         return "Leakage is undefined: an undefended boundary tells hardly more than the answer does."
-    if leakage.value < 0.1:
+    if leakage.value < LITTLE:
         how = "hardly more than the answer itself"
-    elif leakage.value < 0.35:
+    elif leakage.value < MUCH:
         how = "a small part of what an undefended boundary gives away beyond the answer"
-    elif leakage.value < 0.75:
+    elif leakage.value < NEARLY_ALL:
         how = "much of what an undefended boundary gives away beyond the answer"
     else:
         how = "nearly all that an undefended boundary gives away, or more"

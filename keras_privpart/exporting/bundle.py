@@ -69,7 +69,7 @@ def export(
         partition: the halves to export.
         path: the bundle's folder. Its parent is made when missing.
         version: the model's version on the server, from 1.
-        audit: a report to put into the bundle, its summary into the contract.
+        audit: a report to put into the bundle, without its pictures; its summary goes into the contract.
         overwrite: whether to replace a bundle that is there.
         name: the model's name on the server; the folder's name when `None`.
         max_batch_size: the most examples that one request may carry. The server is warmed up for powers of two up to it.
@@ -134,13 +134,14 @@ def _write(
     notes = [
         f"layer {layer!r} stands on both sides of the cut: its weights are in server/ too" for layer in saved_model.shared_layers(partition)
     ]
-    notes += reload.check_reload(partition, contract, root, x)
-    notes += _warm_up(partition, contract, root, x)
+    server = tf.saved_model.load(str(root / contract.server_folder))
+    notes += reload.check_reload(partition, contract, root, server, x)
+    notes += _warm_up(partition, contract, root, server, x)
     config = root / serving_config.MODELS_CONFIG
     config.parent.mkdir()
     config.write_text(serving_config.models_config(contract), encoding="utf-8")
     if audit is not None:
-        audit.save(root / "report")
+        audit.save(root / "report", pictures=False)  # a bundle travels to devices, the test set does not
     contract = _with_files(contract, root)
     text = contract.dumps()
     (root / CONTRACT_FILE).write_text(text, encoding="utf-8")
@@ -149,14 +150,13 @@ def _write(
     return contract, tuple(notes)
 
 
-def _warm_up(partition: Partition, contract: Contract, root: Path, x: reload.Arrays) -> list[str]:
+def _warm_up(partition: Partition, contract: Contract, root: Path, server: Any, x: reload.Arrays) -> list[str]:
     """Writes the warm-up requests after trying each one: a warm-up request that fails makes the server refuse the model."""
     boundary = saved_model.device_function(partition)(*(tf.constant(x[spec.name][:1]) for spec in contract.inputs))
     shapes = {key: tuple(value.shape[1:]) for key, value in boundary.items()}
     folder = root / contract.server_folder
     sizes = serving_config.allowed_batch_sizes(contract.max_batch_size)
     requests = serving_config.warmup_requests(contract.name, contract.boundary, shapes, sizes)
-    server = tf.saved_model.load(str(folder))
     try:
         for request in requests:
             server.signatures[SERVE_SIGNATURE](**{key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()})

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 
 from keras_privpart.partitioning.calls import Call, Graph, Tensor
-from keras_privpart.partitioning.graph import deep_graphs, fresh_input, read, record
+from keras_privpart.partitioning.graph import deep_graphs, fresh_input, read, record, swapped
 from keras_privpart.partitioning.masks import AttachMask, DropMask, ReadMask
 
 
@@ -72,7 +72,7 @@ def build(
             made = record(_alias(graph, call, alias), ((_pack(None, fed),), {}), {}, tensors)
         else:
             known = {id(graph.tensors[t].symbol): value[t] for t in call.inputs}
-            made = record(call.operation, (call.args, dict(call.kwargs)), known, tensors)
+            made = record(call.operation, (call.args, call.kwargs), known, tensors)
         for tensor, symbol in zip(call.outputs, made, strict=True):
             # A tensor that is fed stays what was fed, even when another output of its call is computed here.
             value.setdefault(tensor, symbol)
@@ -103,7 +103,7 @@ def bypass(model: keras.Model, operations: Collection[Any]) -> keras.Model:
     swap = {id(graph.tensors[made].symbol): graph.tensors[fed].symbol for made, fed in same.items()}
     calls = []
     for call in graph.calls:
-        args, kwargs = keras.tree.map_structure(lambda x: swap.get(id(x), x), (call.args, dict(call.kwargs)))
+        args, kwargs = swapped((call.args, call.kwargs), swap)
         calls.append(replace(call, args=args, kwargs=kwargs, inputs=tuple(same.get(t, t) for t in call.inputs)))
     left_out = graph.input_calls | {c.index for c in calls if id(c.operation) in skipped}
     return build(
@@ -136,7 +136,7 @@ def _alias(graph: Graph, call: Call, name: str) -> keras.Model:
     """A model called `name` around one call: two operations of one model must not share a name."""
     inputs = [fresh_input(graph.tensors[t].symbol, f"{name}_{i}") for i, t in enumerate(call.inputs)]
     known = {id(graph.tensors[t].symbol): x for t, x in zip(call.inputs, inputs, strict=True)}
-    made = record(call.operation, (call.args, dict(call.kwargs)), known, [graph.tensors[t] for t in call.outputs])
+    made = record(call.operation, (call.args, call.kwargs), known, [graph.tensors[t] for t in call.outputs])
     return keras.Model(_pack(None, inputs), _pack(None, made), name=name)
 
 

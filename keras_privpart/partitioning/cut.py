@@ -10,7 +10,6 @@ import keras
 
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning import advisor
 from keras_privpart.partitioning.addresses import Addresses
 from keras_privpart.partitioning.assembly import Port, build
 from keras_privpart.partitioning.calls import Graph
@@ -29,6 +28,7 @@ from keras_privpart.partitioning.problems import (
     UnsupportedModel,
 )
 from keras_privpart.partitioning.separation import Separation, frontiers, private_calls, raw_paths, separate, upstream
+from keras_privpart.partitioning.tabulation import tabulate
 
 At = str | Sequence[str] | Cut | None
 
@@ -48,7 +48,15 @@ def check(model: Any, at: Any, *, public_inputs: Sequence[str] = ()) -> list[Pro
     return _resolve(graph, Addresses(graph), at, public_inputs)[1]
 
 
-def partition(model: Any, at: At = None, *, public_inputs: Sequence[str] = (), independent: bool = False) -> Partition:
+def partition(
+    model: Any,
+    at: At = None,
+    *,
+    public_inputs: Sequence[str] = (),
+    independent: bool = False,
+    device_budget: float | None = None,
+    network: str | None = None,
+) -> Partition:
     """Cuts a model into a device half and a server half with `server(device(x)) == model(x)`, bit for bit.
 
     The model is not changed. The halves use its layers, so training a half trains the model, unless `independent`.
@@ -60,6 +68,9 @@ def partition(model: Any, at: At = None, *, public_inputs: Sequence[str] = (), i
             from the outputs will do; every tensor of the set must be used by the server half.
         public_inputs: names of inputs that the server half may read raw, beside the boundary. All others never leave the device.
         independent: whether the halves get layers of their own, with copies of the model's weights and state.
+        device_budget: multiply-adds that the device may spend on one example, for the advisor's choice.
+        network: speed of the network, such as `"10Mbit/s"`: lets the advisor choose the cut with the shortest estimated time
+            (`CutTable.fastest`) instead of the fewest bytes.
 
     Returns:
         The halves and their boundary. The device half takes the model's inputs (less the public ones that it does not need); the
@@ -67,7 +78,7 @@ def partition(model: Any, at: At = None, *, public_inputs: Sequence[str] = (), i
 
     Raises:
         ModelError: the model keeps no graph, or a layer cannot be copied.
-        CutError: the cut is unknown or does not separate; names everything that is wrong with it.
+        CutError: the cut is unknown or does not separate; names everything that is wrong with it. Or no cut is within the budget.
 
     Example:
         >>> parts = partition(model, at="conv2_block3_out")
@@ -78,7 +89,10 @@ def partition(model: Any, at: At = None, *, public_inputs: Sequence[str] = (), i
     if at is None:
         public, problems = addresses.public(public_inputs)
         _refuse(problems)
-        at = advisor.tabulate(graph, addresses, public).choose()
+        table = tabulate(graph, addresses, public)
+        at = table.choose(device_budget=device_budget) if network is None else table.fastest(network, device_budget=device_budget)
+    elif network is not None or device_budget is not None:
+        raise CutError("Received both at=... and device_budget or network; expected one of the two. Leave the other out.")
     tensors, problems = _resolve(graph, addresses, at, public_inputs)
     _refuse(problems)
     separation = separate(graph, tensors)

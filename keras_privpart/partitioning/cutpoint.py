@@ -64,6 +64,11 @@ class Cut:
         return self.device_params / both if both else 0.0
 
     @property
+    def seconds(self) -> float | None:
+        """Measured time of both halves for one example; `None` if it was not measured."""
+        return None if self.device_seconds is None or self.server_seconds is None else self.device_seconds + self.server_seconds
+
+    @property
     def address(self) -> str:
         """The cut as one line of text."""
         return " + ".join(self.tensors)

@@ -91,7 +91,7 @@ def _read(
     for node in nodes.values():
         operation, call = node.operation, len(calls)
         kwargs = {**_own_kwargs(node), **training.get(id(node), {})}
-        sources = tuple(dict.fromkeys(place[id(t)] for t in _symbols((node.arguments.args, kwargs))))
+        sources = tuple(dict.fromkeys(place[id(t)] for t in _read_by(node)))
         first = len(tensors)
         # Symbols of dense tensors claim to be sparse after `x * 2.0`: believed only of layers, and behind sparse tensors.
         may_be_sparse = isinstance(operation, Layer) or any(tensors[t].sparse for t in sources)
@@ -140,7 +140,15 @@ def _walk(outputs: Iterable[Any]) -> Iterator[Any]:
                 yield node
                 continue
             stack.append((node, True))
-            stack.extend((_node(t), False) for t in reversed(_symbols((node.arguments.args, _own_kwargs(node)))))
+            stack.extend((_node(t), False) for t in reversed(_read_by(node)))
+
+
+def swapped(arguments: tuple[tuple[Any, ...], Mapping[str, Any]], known: Mapping[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments with `known` values (by id) in place of the symbols they stand for."""
+    args, kwargs = arguments
+    if len(args) == 1 and isinstance(args[0], keras.KerasTensor) and not kwargs:
+        return (known.get(id(args[0]), args[0]),), {}  # by far the most frequent case, and `map_structure` is slow
+    return keras.tree.map_structure(lambda x: known.get(id(x), x), (args, dict(kwargs)))
 
 
 def _symbols(arguments: Any) -> list[Any]:
@@ -164,6 +172,11 @@ def _own_kwargs(node: Any) -> dict[str, Any]:
         if [id(m) for m in keras.tree.flatten(kwargs[name])] == [id(m) for m in carried]:
             del kwargs[name]
     return kwargs
+
+
+def _read_by(node: Any) -> list[Any]:
+    """The symbols that a node reads, masks that Keras filled in left out."""
+    return _symbols((node.arguments.args, _own_kwargs(node))) if node.arguments.kwargs else node.input_tensors
 
 
 def _mask_shape(symbol: Any) -> tuple[int | None, ...] | None:
@@ -266,7 +279,7 @@ def _inline(model: keras.Model, noted: dict[int, tuple[Any, int, int]]) -> tuple
         if node.is_input or any(id(t) not in frame.value for t in node.input_tensors):
             continue
         operation, known = node.operation, frame.value
-        args, kwargs = keras.tree.map_structure(lambda x, known=known: known.get(id(x), x), (node.arguments.args, _own_kwargs(node)))
+        args, kwargs = swapped((node.arguments.args, _own_kwargs(node)), known)
         if isinstance(operation, Layer):
             # As Keras does at run time: the argument of the nested model's call wins, then the call's own, then the last one given.
             if frame.training is not None:
@@ -342,7 +355,7 @@ def record(operation: Any, arguments: Any, known: Mapping[int, Any], outputs: Se
     Returns:
         The new symbols of the outputs.
     """
-    args, kwargs = keras.tree.map_structure(lambda x: known.get(id(x), x), arguments)
+    args, kwargs = swapped(arguments, known)
     made = []
     for tensor in outputs:
         made.append(keras.KerasTensor(shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, ragged=tensor.symbol.ragged))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +11,10 @@ import keras
 import numpy as np
 
 from keras_privpart.contract import Boundary
-from keras_privpart.errors import BundleExistsError, ChannelError, ContractError, ModelError, VerificationError
+from keras_privpart.errors import ChannelError, VerificationError
+from keras_privpart.partitioning import storage
 from keras_privpart.partitioning.assembly import bypass
-from keras_privpart.partitioning.graph import count_operations, deep_graphs, input_names, input_structure, output_names
-
-PARTITION_FILE = "partition.json"
-_SCHEMA = 1
-_MODELS = ("model", "device", "server")
+from keras_privpart.partitioning.graph import deep_graphs, input_names, input_structure, output_names
 
 
 @dataclass(frozen=True)
@@ -57,12 +50,9 @@ class Partition:
         Raises:
             VerificationError: an output differs, with the largest difference; or the channel cannot be left out.
         """
-        values = self._by_name(x)
-        whole = self.model(_pack(self.model, values), training=False)
-        device = self._plain_device()
-        sent = keras.tree.flatten(device(_pack(device, values), training=False))
-        wire = {name: keras.ops.convert_to_numpy(t) for name, t in zip(self.boundary.names, sent, strict=True)}
-        composed = self.server(_pack(self.server, {**values, **wire}), training=False)
+        whole = self.model(_pack(self.model, self._by_name(x)), training=False)
+        sent = self._plain_device()(self.device_inputs(x), training=False)
+        composed = self.server(self.server_inputs(sent, x), training=False)
         pairs = zip(output_names(self.model), keras.tree.flatten(whole), keras.tree.flatten(composed), strict=True)
         wrong = [text for name, a, b in pairs if (text := _difference(name, a, b))]
         if wrong:
@@ -70,6 +60,22 @@ class Partition:
                 f"The halves do not compose to the model {self.model.name!r}: {'; '.join(wrong)}. "
                 "Expected equal outputs, bit for bit. Halves that were trained on their own no longer match the whole model."
             )
+
+    def device_inputs(self, x: Any) -> Any:
+        """What the device half takes of `x`: a batch in the model's own input structure, or a dict by input name."""
+        return _pack(self.device, self._by_name(x))
+
+    def server_inputs(self, sent: Any, x: Any) -> Any:
+        """What the server half takes: the boundary, as NumPy arrays, and the public inputs among `x`.
+
+        Args:
+            sent: what the device half returned: one tensor, or a list in the boundary's order.
+            x: as for `device_inputs`.
+        """
+        tensors = keras.tree.flatten(sent)
+        wire = {name: keras.ops.convert_to_numpy(t) for name, t in zip(self.boundary.names, tensors, strict=True)}
+        public = {name: keras.ops.convert_to_numpy(value) for name, value in self._by_name(x).items() if name in self.public_inputs}
+        return _pack(self.server, {**public, **wire})
 
     def with_channel(self, channel: keras.layers.Layer | Sequence[keras.layers.Layer]) -> Partition:
         """The same partition with a channel at the end of the device half, behind any that is there already.
@@ -104,27 +110,9 @@ class Partition:
         Raises:
             BundleExistsError: the folder is there already and `overwrite` is false.
         """
-        target = Path(directory)
-        if target.exists() and not overwrite:
-            raise BundleExistsError(f"Received {str(target)!r}, which exists; expected a new folder. Pass overwrite=True to replace it.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            for part in _MODELS:
-                getattr(self, part).save(fresh / f"{part}.keras")
-            record = {
-                "schema": _SCHEMA,
-                "boundary": self.boundary.to_json(),
-                "channel": [layer.name for layer in self.channel],
-                "public_inputs": list(self.public_inputs),
-                "operations": count_operations(self.model),
-            }
-            (fresh / PARTITION_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            fresh.chmod(0o755)
-            _replace(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        return target
+        models = {"model": self.model, "device": self.device, "server": self.server}
+        record = storage.Record(self.boundary, tuple(layer.name for layer in self.channel), self.public_inputs)
+        return storage.save(Path(directory), models, record, overwrite=overwrite)
 
     @classmethod
     def load(cls, directory: str | Path) -> Partition:
@@ -133,15 +121,9 @@ class Partition:
         Raises:
             ModelError: a file is missing, damaged or from a newer version, or holds a layer that safe mode refuses.
         """
-        folder = Path(directory)
-        record = _read_record(folder / PARTITION_FILE)
-        models = {part: _load_model(folder / f"{part}.keras", record["operations"]) for part in _MODELS}
-        try:
-            boundary = Boundary.from_json(record["boundary"])
-            channel = tuple(models["device"].get_layer(name) for name in record["channel"])
-        except (ContractError, ValueError) as error:
-            raise ModelError(f"{folder / PARTITION_FILE} does not fit the halves beside it: {error} Save the partition again.") from error
-        return cls(**models, boundary=boundary, channel=channel, public_inputs=tuple(record["public_inputs"]))
+        models, record = storage.load(Path(directory), ("model", "device", "server"))
+        channel = storage.layers_of(models["device"], record.channel)
+        return cls(**models, boundary=record.boundary, channel=channel, public_inputs=record.public_inputs)
 
     def _by_name(self, x: Any) -> dict[str, Any]:
         """The model's inputs by name."""
@@ -192,41 +174,3 @@ def _difference(name: str, whole: Any, composed: Any) -> str:
         return ""
     largest = np.max(np.abs(a.astype("float64") - b.astype("float64"))) if a.size else 0.0
     return f"output {name!r} differs by up to {largest:.3g}"
-
-
-def _replace(fresh: Path, target: Path) -> None:
-    """Puts the finished folder in place; what stood there goes only when the new one stands."""
-    if not target.exists():
-        os.rename(fresh, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    os.replace(target, old / "was")
-    os.rename(fresh, target)
-    shutil.rmtree(old)
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelError(f"Found no {path.name} in {str(path.parent)!r}; expected a folder written by Partition.save.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Can't read {path}: {error}. Save the partition again.") from error
-    if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
-        schema = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise ModelError(f"{path} has schema {schema!r}; this version reads schema {_SCHEMA}. Upgrade keras_privpart, or save again.")
-    texts = [record.get("channel"), record.get("public_inputs")]
-    if type(record.get("operations")) is not int or not all(isinstance(t, list) and all(isinstance(n, str) for n in t) for t in texts):
-        raise ModelError(f"{path} is malformed; expected boundary, channel, public_inputs and operations. Save the partition again.")
-    return record
-
-
-def _load_model(path: Path, operations: int) -> keras.Model:
-    if not path.is_file():
-        raise ModelError(f"Found no {path.name} in {str(path.parent)!r}; expected a folder written by Partition.save.")
-    try:
-        with deep_graphs(operations):
-            return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras lets through whatever zip, HDF5, JSON and the layers' own constructors raise
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ModelError(f"Can't load {path}: {type(error).__name__}: {reason} Save the partition again.") from error

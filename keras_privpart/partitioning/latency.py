@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.cutpoint import Cut
+from keras_privpart.partitioning.graph import input_names
 from keras_privpart.partitioning.halves import Partition
 
 # Multiply-adds a second of a small board's core and of a server's CPU. They only set the scale: measure where it matters.
 DEVICE_SPEED = 2e9
 SERVER_SPEED = 5e10
 
-_RATE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<scale>[kKMG]?)(?P<unit>bit|B)(?:/s|ps)\s*")
+_RATE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<scale>[kKMG]?)(?P<unit>bit|B)/s\s*")
 _SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -76,26 +77,22 @@ def bytes_per_second(rate: str) -> float:
     return float(match["number"]) * _SCALES[match["scale"]] / (8 if match["unit"] == "bit" else 1)
 
 
-def sample_input(parts: Partition) -> Any:
-    """One example of zeros for a model, in its own input structure.
+def example(model: keras.Model) -> list[np.ndarray]:
+    """One example of zeros for each input of a model.
 
     Raises:
         CutError: a dimension besides the batch is free.
     """
-    for symbol in parts.model.inputs:
+    for name, symbol in zip(input_names(model), model.inputs, strict=True):
         if any(d is None for d in symbol.shape[1:]):
-            raise CutError(f"The input {symbol.name!r} has the free shape {list(symbol.shape)}; to measure, pass a batch with x=...")
-    return keras.tree.pack_sequence_as(
-        parts.model_inputs, [np.zeros([1, *s.shape[1:]], keras.backend.standardize_dtype(s.dtype)) for s in parts.model.inputs]
-    )
+            raise CutError(f"The input {name!r} has the free shape {list(symbol.shape)}; to measure, pass one example with x=...")
+    return [np.zeros([1, *symbol.shape[1:]], symbol.dtype) for symbol in model.inputs]
 
 
-def measure(parts: Partition, x: Any, repeats: int = 10) -> tuple[float, float]:
-    """Seconds of the device half and of the server half for the batch `x`, as compiled graphs: the median of `repeats` runs."""
-    wire = parts.wire(x)
-    fed = ((parts.device, parts.device_inputs(x)), (parts.server, wire))
-    device, server = (_median(half, inputs, repeats) for half, inputs in fed)
-    return device, server
+def measure_halves(parts: Partition, x: Any, repeats: int = 10) -> tuple[float, float]:
+    """Seconds of the device half and of the server half for `x`, as compiled graphs on this machine: the median of `repeats` runs."""
+    sent = parts.device(parts.device_inputs(x), training=False)
+    return _median(parts.device, parts.device_inputs(x), repeats), _median(parts.server, parts.server_inputs(sent, x), repeats)
 
 
 def _median(half: keras.Model, inputs: Any, repeats: int) -> float:

@@ -34,9 +34,7 @@ class Adversary(abc.ABC):
         steps: extra steps it makes on each batch, on a detached boundary, before the step that it shares with the halves.
     """
 
-    def __init__(
-        self, weight: Weight, name: str, goal: Reversal | Goal | None = None, optimizer: Any = None, steps: int = 0
-    ) -> None:
+    def __init__(self, weight: Weight, name: str, goal: Reversal | Goal | None = None, optimizer: Any = None, steps: int = 0) -> None:
         if goal is not None and not isinstance(goal, (Reversal, Goal)):
             raise TrainingError(f"Received goal={goal!r} for {name!r}; expected a Reversal, another Goal, or None. See training.goals.")
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:

@@ -24,7 +24,6 @@ class _Budget(NamedTuple):
     """What a decoder of one size may spend."""
 
     channels: int  # of a convolution, at most
-    channels_a_pixel: int  # of a convolution, at most, a pixel of the image's shorter side: little pictures have little texture
     blocks: int  # residual blocks on the boundary's own grid
     hidden: int  # units of the dense path, at most
     conv_macs: int  # multiply-adds of one convolution, an image
@@ -32,12 +31,13 @@ class _Budget(NamedTuple):
 
 
 _BUDGETS: dict[str, _Budget] = {
-    "small": _Budget(channels=16, channels_a_pixel=2, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
-    "medium": _Budget(channels=32, channels_a_pixel=2, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
-    "large": _Budget(channels=64, channels_a_pixel=3, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
+    "small": _Budget(channels=16, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
+    "medium": _Budget(channels=32, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
+    "large": _Budget(channels=64, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
 }
 _PROBES = ("linear", "mlp", "conv")
 _MIN_CHANNELS = 8
+_CHANNELS_A_PIXEL = 2  # of the image's shorter side: little pictures have little texture
 _MIN_HIDDEN = 16
 _PROBE_WEIGHTS = 4_000_000
 
@@ -50,7 +50,7 @@ def decoder(boundary_shapes: Sequence[Shape], image_shape: Shape, size: str = "m
     sees the whole boundary at once, through one hidden layer: what a defence moves about, a convolution misses.
     Every input is normalised per channel first, so the scale of the boundary decides nothing.
 
-    Costs are limited. A convolution has at most 16, 32 or 64 channels (small, medium, large), fewer on small images (2, 2 or 3 a pixel of
+    Costs are limited. A convolution has at most 16, 32 or 64 channels (small, medium, large), fewer on small images (2 a pixel of
     the shorter side) and where it would take more than 0.5, 2 or 6 million multiply-adds an image, never under 8. The hidden layer of the
     dense path has at most 128, 512 or 1,024 units, fewer where the path would have more than 0.5, 2 or 6 million weights, never under 16:
     on large images and boundaries the dense path is a bottleneck.
@@ -171,11 +171,13 @@ def _as_grid(x: Any) -> Any | None:
 
 def _conv_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: _Budget) -> Any:
     height, width, colours = image_shape
-    most = max(_MIN_CHANNELS, min(budget.channels, budget.channels_a_pixel * min(height, width)))
+    most = max(_MIN_CHANNELS, min(budget.channels, _CHANNELS_A_PIXEL * min(height, width)))
 
     def conv(x: Any) -> Any:
         _, h, w, c = x.shape
-        return layers.Conv2D(max(_MIN_CHANNELS, min(most, budget.conv_macs // (9 * h * w * c))), 3, padding="same", activation="relu")(x)
+        room = budget.conv_macs // (9 * h * w)
+        # Also square: the next convolution has as many channels in as this one has out.
+        return layers.Conv2D(max(_MIN_CHANNELS, min(most, room // c, math.isqrt(room))), 3, padding="same", activation="relu")(x)
 
     found = [_as_grid(x) for x in tensors]
     grids = [g for g in found if g is not None]
@@ -195,7 +197,7 @@ def _conv_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget
         x = conv(_resized(x, h, w))
     skips = [_resized(layers.Conv2D(x.shape[-1], 1)(g), height, width) for g in grids]
     x = conv(layers.Add()([_resized(x, height, width), *skips]))
-    return layers.Conv2D(colours, 3, padding="same", dtype="float32", name="conv_path")(x)
+    return layers.Conv2D(colours, 1, dtype="float32", name="conv_path")(x)
 
 
 def _doubled(side: int, limit: int) -> int:

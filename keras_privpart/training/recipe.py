@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_privpart.channels import Channel
-from keras_privpart.datasets import Samples, batches
+from keras_privpart.datasets import TASK, Samples, batches
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
@@ -82,12 +82,15 @@ def train_pair(
         adversaries: for the defended one.
         channel: for the defended one.
         progress: called after every epoch.
+
+    Raises:
+        TrainingError: the model has several outputs, or a label is no class of the model's output.
     """
+    _check_labels(parts.model, train, test)
 
     def fit(name: str, adversaries: Sequence[Adversary], channel: Channel | None) -> tuple[Partition, dict[str, list[float]]]:
         keras.utils.set_random_seed(recipe.seed)
-        copy = cut(parts.model, at=list(parts.boundary.sources), independent=True)
-        trainer = AdversarialTrainer(copy, adversaries, channel)
+        trainer = AdversarialTrainer(_copied(parts), adversaries, channel)
         steps = recipe.epochs * -(-len(train) // recipe.batch_size)
         trainer.compile(
             optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)),
@@ -112,6 +115,25 @@ def train_pair(
     undefended, undefended_history = fit("undefended", (), None)
     defended, defended_history = fit("defended", adversaries, channel)
     return TrainedPair(undefended, defended, undefended_history, defended_history)
+
+
+def _copied(parts: Partition) -> Partition:
+    """The same cut of a copy of the whole model: its halves and its `model` share weights, as those of any partition."""
+    model = keras.models.clone_model(parts.model)
+    model.set_weights(parts.model.get_weights())
+    return cut(model, at=list(parts.boundary.sources), public_inputs=parts.public_inputs)
+
+
+def _check_labels(model: keras.Model, train: Samples, test: Samples) -> None:
+    classes = model.outputs[0].shape[-1]
+    for name, samples in (("training", train), ("test", test)):
+        labels = samples.targets[TASK]
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        if len(wrong):
+            raise TrainingError(
+                f"Received the label {wrong[0]} in the {name} data; expected 0 to {classes - 1}, for the model's output "
+                f"{model.output_names[0]!r} has {classes} classes. Choose another task, or a model with more outputs."
+            )
 
 
 def describe(adversaries: Sequence[Adversary], channel: Channel | None) -> dict[str, Any]:

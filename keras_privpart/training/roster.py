@@ -73,7 +73,7 @@ class Roster(keras.layers.Layer):
     def restart(self, seed: int) -> None:
         """Gives every adversary new initial weights, drawn from `seed`; the old ones go into the pool, over its oldest."""
         if self.restarts is not None:
-            slot = int(self.restarts) % self.pool
+            slot = int(self.restarts.numpy()) % self.pool
             for old, new in zip(self.networks, self.past[slot * len(self.networks) :], strict=False):
                 _copy(old, new)
             self.restarts.assign_add(1)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart.bottleneck import Expand
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training import objectives, replicas
@@ -90,21 +91,34 @@ class AdversarialStep(keras.Model):
         readings = self.roster.readings([boundary] * len(self.adversaries), targets, task, training=False)
         return self._logs(x, task, scores, sample_weight, loss, readings, penalties)
 
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """What Keras does under a strategy before the first batch, to build metrics: with the task's target alone."""
+        if data_batch is not None:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
+            data_batch = keras.utils.pack_x_y_sample_weight(x, split_targets(y)[0], sample_weight)
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
     # Parts of a step -------------------------------------------------------------------------------------------------
 
     def _cross(self, x: Any, task: Any, private: Mapping[str, Any], training: bool) -> tuple[list[Any], list[Any]]:
         """The boundary, and the regularisers' penalties on it."""
         if not any(r.needs_input_gradient for r in self.regularizers):
             boundary = as_list(self.device(x, training=training))
-            crossing = Crossing(x, boundary, task, private)
+            crossing = Crossing(x, boundary, task, private, self.optimizer.iterations)
             return boundary, [r.penalty(crossing) for r in self.regularizers]
         x = tf.nest.map_structure(tf.convert_to_tensor, x)
         if not all(t.dtype.is_floating for t in tf.nest.flatten(x)):
-            raise TrainingError("Received inputs that are whole numbers; a regulariser of the Jacobian expects floating-point ones. Cast them.")
+            raise TrainingError(
+                "Received whole numbers as inputs; a JacobianPenalty expects floating-point ones. Cast them."
+            )
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             boundary = as_list(self.device(x, training=training))
-        crossing = Crossing(x, boundary, task, private, lambda along: tape.gradient(boundary, x, output_gradients=along))
+
+        def input_gradient(tensors: list[Any], along: list[Any]) -> Any:
+            return tape.gradient(tensors, x, output_gradients=along)
+
+        crossing = Crossing(x, boundary, task, private, self.optimizer.iterations, input_gradient)
         return boundary, [r.penalty(crossing) for r in self.regularizers]
 
     def _weighted(self, penalties: Sequence[Any]) -> list[Any]:
@@ -162,7 +176,10 @@ class AdversarialStep(keras.Model):
     # Variables -------------------------------------------------------------------------------------------------------
 
     def _server_variables(self) -> list[Any]:
-        return [] if self.initial == "pretrained" else self.server.trainable_variables
+        if self.initial != "pretrained":
+            return self.server.trainable_variables
+        # What a bottleneck brought along was never trained: the frozen task begins behind it.
+        return [v for layer in self.server.layers if isinstance(layer, Expand) for v in layer.trainable_variables]
 
     def _server_only_losses(self) -> list[Any]:
         """Regularisation of layers that the device half does not hold too: a shared layer's counts once."""

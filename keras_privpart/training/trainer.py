@@ -107,7 +107,7 @@ class AdversarialTrainer(AdversarialStep):
         """The task's answer, through both halves and the channel."""
         return self.server(self.device(inputs, training=training), training=training)
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         optimizer: Any = "rmsprop",
         adversary_optimizer: Any = "adam",
@@ -145,7 +145,7 @@ class AdversarialTrainer(AdversarialStep):
         for optimizer, variables in self.adversary_updates():
             optimizer.build(variables)
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         x: Any = None,
         y: Any = None,
@@ -166,8 +166,7 @@ class AdversarialTrainer(AdversarialStep):
         if class_weight != self.class_weight:
             self.class_weight, self.train_function = class_weight, None  # the weights are part of the compiled step
         watched = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else [TrainingWatch(), *_as_list(callbacks)]
-        history = super().fit(x, y, batch_size, epochs, verbose, watched, *args, **kwargs)
-        return history
+        return super().fit(x, y, batch_size, epochs, verbose, watched, *args, **kwargs)
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
@@ -273,5 +272,5 @@ def _check_distribution(steps_per_execution: int) -> None:
         )
     if steps_per_execution != 1 and replicas.count() > 1:
         raise TrainingError(
-            f"Received steps_per_execution={steps_per_execution} with {replicas.count()} replicas; expected 1, because Keras fails otherwise."
+            f"Received steps_per_execution={steps_per_execution} with {replicas.count()} replicas; expected 1: Keras fails otherwise."
         )

@@ -31,7 +31,7 @@ class TrainingWatch(keras.callbacks.Callback):
             name = adversary.name
             if not math.isfinite(logs.get(f"{name}_loss", 0.0)):
                 self._warn(
-                    f"The adversary {name!r} exploded: its loss is {logs[f'{name}_loss']} in epoch {epoch + 1}. From here on it defends nothing. "
+                    f"The adversary {name!r} exploded: its loss is {logs[f'{name}_loss']} in epoch {epoch + 1}. It defends nothing any more. "
                     "Lower the learning rate of adversary_optimizer, or give it clipnorm=1.0."
                 )
             elif logs.get(f"{name}_guess", 1.0) < 1e-6:

@@ -63,15 +63,13 @@ def test_model_is_left_alone(architecture):
 def test_saved_halves_load_and_compose(architecture, tmp_path):
     model, x = architecture
     table = kp.cuts(model)
-    for index in {0, len(table) // 2, len(table) - 1}:
-        cut = table[index]
-        saved = kp.partition(model, at=cut)
-        saved.save(tmp_path / "parts", overwrite=True)
-        loaded = kp.Partition.load(tmp_path / "parts")
-        loaded.verify(x)
-        assert loaded.boundary == saved.boundary
-        assert loaded.server.output_names == _names(model)
-        assert _same(saved.device(x, training=False), loaded.device(x, training=False))
+    saved = kp.partition(model, at=table[len(table) // 2])
+    saved.save(tmp_path / "parts")
+    loaded = kp.Partition.load(tmp_path / "parts")
+    loaded.verify(x)
+    assert loaded.boundary == saved.boundary
+    assert loaded.server.output_names == _names(model)
+    assert _same(saved.device(x, training=False), loaded.device(x, training=False))
 
 
 def test_halves_share_weights_unless_independent(architecture):

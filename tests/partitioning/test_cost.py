@@ -10,27 +10,25 @@ from keras_privpart.partitioning import cost
 from keras_privpart.partitioning.tracing import may_multiply, traced_multiply_adds
 
 
-def _profiled(model, products_only):
-    """Float operations of one example, by TensorFlow's profiler; all of them, or matrix products and convolutions alone."""
+def _profiled(model):
+    """Float operations of one example, by TensorFlow's profiler: all of them, and matrix products and convolutions alone."""
     spec = tf.TensorSpec([1, *model.inputs[0].shape[1:]], model.inputs[0].dtype)
     graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec).graph
-    options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()).with_empty_output()
-    if products_only:
-        options = options.with_accounted_types(["Conv2D", "DepthwiseConv2dNative", "MatMul"])
-    return tf.compat.v1.profiler.profile(graph, options=options.build()).total_float_ops
+    every = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()).with_empty_output()
+    all_options = every.build()
+    products = every.with_accounted_types(["Conv2D", "DepthwiseConv2dNative", "MatMul"]).build()
+    return [tf.compat.v1.profiler.profile(graph, options=options).total_float_ops for options in (all_options, products)]
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "rest"),
-    [("ResNet50", 32, 0.02), ("MobileNetV2", 32, 0.06), ("EfficientNetB0", 32, 0.09), ("Xception", 71, 0.005)],
-)
+@pytest.mark.parametrize(("name", "size", "rest"), [("ResNet50", 32, 0.02), ("MobileNetV2", 32, 0.06)])
 def test_real_models_agree_with_the_profiler(name, size, rest):
     """Products agree exactly: two float operations are one multiply-add. What the counter leaves out is `rest` of all at most."""
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
-    for cut in (kp.cuts(model)[0], kp.cuts(model)[-1]):
-        assert 2 * (cut.device_macs + cut.server_macs) == _profiled(model, products_only=True)
-    total = _profiled(model, products_only=False)
-    assert (1 - rest) * total <= _profiled(model, products_only=True) < total
+    total, products = _profiled(model)
+    table = kp.cuts(model)
+    for cut in (table[0], table[-1]):
+        assert 2 * (cut.device_macs + cut.server_macs) == products
+    assert (1 - rest) * total <= products < total
 
 
 def _call(layer, *shapes):

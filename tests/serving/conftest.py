@@ -9,6 +9,7 @@ import grpc
 import keras
 import numpy as np
 import pytest
+from tensorflow_serving.apis import predict_pb2
 
 import keras_privpart as kp
 from keras_privpart.serving import LocalServer
@@ -64,6 +65,11 @@ class Recorder:
     def stop(self):
         self._server.stop(0).wait()
         self._channel.close()
+
+    def predictions(self) -> list[predict_pb2.PredictRequest]:
+        """Requests that carry a boundary, parsed with TensorFlow Serving's own message."""
+        parsed = [predict_pb2.PredictRequest.FromString(raw) for method, raw in self.requests if method == "Predict"]
+        return [request for request in parsed if request.model_spec.signature_name == "serve_checked"]
 
     def methods(self) -> list[str]:
         return [method for method, _ in self.requests]

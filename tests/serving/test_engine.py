@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from keras_privpart import errors
-from keras_privpart.serving import Client, engine, start
+from keras_privpart.serving import Client, choice, start
 from keras_privpart.serving.commands import binary_command, docker_command, local_command
+from keras_privpart.serving.engine import StopFlag
 
 
 def program(folder: Path, name: str, script: str) -> Path:
@@ -32,6 +34,7 @@ def only(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return folder
 
 
@@ -81,38 +84,38 @@ SILENT_BUT_GLAD = 'import sys; print(""); sys.exit(0)'
 def test_the_binary_comes_first(only):
     path = program(only, "tensorflow_model_server", "")
     program(only, "docker", ANSWERS)
-    assert engine.choose() == engine.Choice("tensorflow_model_server", str(path))
+    assert choice.choose() == choice.Choice("tensorflow_model_server", str(path))
 
 
 def test_docker_comes_second(only):
     path = program(only, "docker", ANSWERS)
-    assert engine.choose() == engine.Choice("docker", str(path), ("tensorflow_model_server is not on the PATH",))
+    assert choice.choose() == choice.Choice("docker", str(path), ("tensorflow_model_server is not on the PATH",))
 
 
 @pytest.mark.parametrize("docker", [SILENT, SILENT_BUT_GLAD, None])
 def test_the_local_server_comes_last_and_says_why(only, docker):
     if docker is not None:
         program(only, "docker", docker)
-    choice = engine.choose()
-    assert choice.kind == "local"
+    found = choice.choose()
+    assert found.kind == "local"
     why = "docker is not on the PATH" if docker is None else "no docker engine answers"
-    assert choice.reasons == ("tensorflow_model_server is not on the PATH", why)
+    assert found.reasons == ("tensorflow_model_server is not on the PATH", why)
 
 
 def test_a_docker_that_hangs_is_passed_over(only, monkeypatch):
     program(only, "docker", "import time; time.sleep(30)")
-    monkeypatch.setattr(engine, "_DOCKER_SECONDS", 0.3)
-    assert engine.choose().kind == "local"
+    monkeypatch.setattr(choice, "_DOCKER_SECONDS", 0.3)
+    assert choice.choose().kind == "local"
 
 
 def test_a_preference_is_kept_or_refused(only):
-    assert engine.choose("local") == engine.Choice("local", sys.executable)
+    assert choice.choose("local") == choice.Choice("local", sys.executable)
     with pytest.raises(errors.EngineError, match="Can't start the docker server: docker is not on the PATH"):
-        engine.choose("docker")
+        choice.choose("docker")
     with pytest.raises(
         errors.EngineError, match=r"Received prefer='podman'; expected one of \['tensorflow_model_server', 'docker', 'local'\]"
     ):
-        engine.choose("podman")
+        choice.choose("podman")
 
 
 # Ports.
@@ -127,12 +130,12 @@ def test_a_port_in_use_is_refused_before_anything_starts(bundle, server, only):
 
 
 def test_port_zero_is_a_free_one():
-    port = engine.free_port("127.0.0.1", 0)
+    port = choice.free_port("127.0.0.1", 0)
     assert port > 0
     assert not listens(port)
-    assert engine.free_port("127.0.0.1", port) == port
+    assert choice.free_port("127.0.0.1", port) == port
     with pytest.raises(errors.EngineError, match="port 99999"):
-        engine.free_port("127.0.0.1", 99999)
+        choice.free_port("127.0.0.1", 99999)
 
 
 def test_the_local_server_has_no_rest(bundle):
@@ -155,6 +158,7 @@ def test_local_server_from_start_to_stop(bundle, parts, images, tmp_path):
         assert "it is not TensorFlow Serving" in (tmp_path / "log").read_text()
     assert not listens(port)
     running.stop()
+    assert (tmp_path / "log").is_file()
 
 
 CRASH = 'import sys; print("loading"); print("no space left for the model", file=sys.stderr); sys.exit(3)'
@@ -178,6 +182,14 @@ def test_a_server_that_is_not_ready_in_time_is_stopped(bundle, only):
     pid = int(Path(f"{path}.pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_start_can_be_called_off(bundle, only):
+    program(only, "tensorflow_model_server", MUTE)
+    stop = StopFlag()
+    stop.up()
+    with pytest.raises(errors.EngineError, match="was stopped before it was ready"):
+        start(bundle.path, 0, stop=stop)
 
 
 def test_a_program_that_cannot_be_run(bundle, only):
@@ -209,6 +221,8 @@ def test_a_server_that_dies_later_is_reported(bundle, only, images):
         os.kill(running._process.pid, signal.SIGKILL)
         with pytest.raises(errors.EngineError, match="ended with status -9"):
             running.wait()
+    assert running.log_path.is_file()  # to see why
+    running.log_path.unlink()
 
 
 def test_docker_is_stopped_by_name(bundle, only, tmp_path):
@@ -235,13 +249,14 @@ elif sys.argv[1] == "run":
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_serve_ends_with_its_signals(bundle, how):
+def test_serve_ends_with_its_signals(bundle, how, tmp_path):
     """In order on SIGINT and SIGTERM; and no server is left behind when the process is killed."""
     code = (
         "import sys; from keras_privpart.serving import serve;"
         "serve(sys.argv[1], 0, prefer='local', on_ready=lambda engine: print(engine.address, flush=True)); print('ended in order')"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(bundle.path)], stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code, str(bundle.path)], stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             port = int(process.stdout.readline().rpartition(":")[2])
             assert listens(port)
@@ -255,6 +270,7 @@ def test_serve_ends_with_its_signals(bundle, how):
             time.sleep(0.1)
     else:
         assert (process.returncode, rest) == (0, "ended in order\n")
+        assert list(tmp_path.glob("*.log")) == []
     assert not listens(port)
 
 

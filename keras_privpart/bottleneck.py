@@ -1,0 +1,92 @@
+"""A bottleneck at the boundary: few features cross, and the server half spreads them out again. It changes the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_privpart.channels import PACKAGE
+from keras_privpart.errors import CutError
+from keras_privpart.partitioning.cut import partition
+from keras_privpart.partitioning.halves import Partition
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Squeeze(keras.layers.Dense):
+    """Down to a few features, linearly, at each place of the grid on its own (a 1x1 convolution). Ends the device half."""
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Expand(keras.layers.Dense):
+    """Back to as many features as the server half takes, likewise. Begins the server half."""
+
+
+def with_bottleneck(parts: Partition, features: int) -> Partition:
+    """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
+
+    The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
+    transpose, the best guess without data; train them in. `verify` compares with the changed model, `result.model`, and not with the old.
+    Put channels on afterwards: `with_bottleneck(parts, 8).with_channel(...)`.
+
+    Args:
+        parts: a partition without a channel.
+        features: of the boundary's last axis, from 1 to one fewer than now.
+
+    Raises:
+        CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor.
+
+    Example:
+        >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
+        >>> parts.boundary.tensors[0].shape
+        (None, 14, 14, 8)
+    """
+    if parts.channel:
+        raise CutError(f"Received a partition with the channel {[c.name for c in parts.channel]}; expected a plain one. Put it on afterwards.")
+    outputs = keras.tree.flatten(parts.device.output)
+    widths = [z.shape[-1] for z in outputs if _narrows(z)]
+    if not widths or isinstance(features, bool) or not isinstance(features, int) or not 1 <= features < min(widths):
+        raise CutError(
+            f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number from 1 "
+            "that is smaller than each. Choose fewer features, or another cut."
+        )
+    squeezed, expanded = [], []
+    for i, z in enumerate(outputs):
+        if not _narrows(z):
+            squeezed.append(None)
+            expanded.append(z)
+            continue
+        suffix = f"_{i}" if len(outputs) > 1 else ""
+        down, up = _pair(z, features, suffix)
+        squeezed.append(down.name)
+        expanded.append(up(down(z)))
+    names = [name or source for name, source in zip(squeezed, parts.boundary.sources, strict=True)]
+    public = [x for x in parts.model.inputs if x.name.split(":")[0] in parts.public_inputs]
+    if public:
+        raise CutError(f"Received a partition with the public inputs {list(parts.public_inputs)}; expected none with a bottleneck.")
+    whole = keras.Model(
+        parts.device.input, _through(parts.server, expanded), name=parts.model.name
+    )
+    return partition(whole, at=names if len(names) > 1 else names[0])
+
+
+def _narrows(z: Any) -> bool:
+    return keras.backend.is_float_dtype(z.dtype)
+
+
+def _pair(z: Any, features: int, suffix: str) -> tuple[Squeeze, Expand]:
+    width = z.shape[-1]
+    down = Squeeze(features, use_bias=False, name=f"bottleneck{suffix}", dtype=z.dtype)
+    up = Expand(width, name=f"bottleneck_expansion{suffix}", dtype=z.dtype)
+    down.build(z.shape)
+    up.build((*z.shape[:-1], features))
+    kernel = np.asarray(keras.ops.convert_to_numpy(keras.initializers.Orthogonal()((width, features), dtype="float32")))
+    down.kernel.assign(kernel)
+    up.kernel.assign(kernel.T)
+    return down, up
+
+
+def _through(server: keras.Model, tensors: list[Any]) -> Any:
+    """The server half's graph, on these tensors: flat, so that the outputs keep their names."""
+    return keras.Function(server.inputs, server.output).call(tensors)

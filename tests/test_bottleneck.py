@@ -1,0 +1,65 @@
+"""A bottleneck changes the model, and says so by its new boundary."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_privpart.bottleneck import with_bottleneck
+from keras_privpart.channels import GaussianChannel
+from keras_privpart.errors import CutError
+from keras_privpart.partitioning.cut import partition
+
+X = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype("float32")
+
+
+def model():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    a = layers.Conv2D(6, 3, strides=2, name="a")(image)
+    b = layers.Dense(5, name="b")(layers.GlobalAveragePooling2D()(image))
+    joined = layers.Concatenate()([layers.Flatten()(layers.ReLU()(a)), b])
+    return keras.Model(image, {"scores": layers.Dense(3, name="scores")(joined)}, name="two")
+
+
+def test_few_features_cross_and_the_new_model_is_what_the_halves_compose_to(tmp_path):
+    whole = model()
+    before = whole.predict(X, verbose=0)["scores"]
+    parts = partition(whole, at=["a", "b"])
+    narrow = with_bottleneck(parts, 2)
+    assert [t.shape for t in narrow.boundary.tensors] == [(None, 3, 3, 2), (None, 2)]
+    assert narrow.boundary.sources == ("bottleneck_0", "bottleneck_1")
+    narrow.verify(X)
+    assert list(narrow.server(narrow.device(X))) == ["scores"]
+    assert not np.allclose(narrow.model.predict(X, verbose=0)["scores"], before)
+    assert np.array_equal(whole.predict(X, verbose=0)["scores"], before), "the model it came from is as it was"
+    narrow.model.save(tmp_path / "narrow.keras")
+    again = keras.models.load_model(tmp_path / "narrow.keras", safe_mode=True)
+    assert np.array_equal(again.predict(X, verbose=0)["scores"], narrow.model.predict(X, verbose=0)["scores"])
+
+
+def test_it_starts_as_an_orthonormal_projection_and_its_transpose():
+    narrow = with_bottleneck(partition(model(), at=["a", "b"]), 4)
+    down = narrow.model.get_layer("bottleneck_0").get_weights()[0]
+    up = narrow.model.get_layer("bottleneck_expansion_0").get_weights()[0]
+    assert np.allclose(down.T @ down, np.eye(4), atol=1e-5)
+    assert np.array_equal(up, down.T)
+
+
+def test_a_channel_goes_on_top():
+    noisy = with_bottleneck(partition(model(), at=["a", "b"]), 2).with_channel(GaussianChannel(0.5))
+    assert [z.shape for z in noisy.device(X)] == [(4, 3, 3, 2), (4, 2)]
+    noisy.verify(X)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda p: with_bottleneck(p, 5), r"bottleneck=5 at a, b with \[6, 5\] features; expected a whole number from 1"),
+        (lambda p: with_bottleneck(p, 0), "bottleneck=0"),
+        (lambda p: with_bottleneck(p.with_channel(GaussianChannel(0.5)), 2), "expected a plain one"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, text):
+    with pytest.raises(CutError, match=text):
+        make(partition(model(), at=["a", "b"]))

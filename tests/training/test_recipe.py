@@ -1,0 +1,64 @@
+"""Training a pair: same start, same epochs, the partition left alone, labels checked."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_privpart as kp
+from keras_privpart.datasets import Samples
+from keras_privpart.errors import TrainingError
+from keras_privpart.training.recipe import Recipe, task_loss, train_pair
+
+RNG = np.random.default_rng(0)
+DATA = Samples(RNG.uniform(size=(40, 8, 8, 1)).astype("float32"), {"task": RNG.integers(0, 3, 40)})
+
+
+def parts(activation=None):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1), name="image")
+    z = layers.Conv2D(2, 3, strides=2, name="cut")(inputs)
+    return kp.partition(keras.Model(inputs, layers.Dense(3, activation=activation, name="y")(layers.Flatten()(z))), at="cut")
+
+
+def test_both_start_alike_and_the_given_partition_stays_as_it_is():
+    given = parts()
+    before = given.model.get_weights()
+    seen = []
+    adversary = kp.ReconstructionAdversary(weight=0.0)
+    pair = train_pair(given, DATA, DATA, Recipe(epochs=2), [adversary], progress=lambda *step: seen.append(step[:2]))
+    assert all(np.array_equal(a, b) for a, b in zip(before, given.model.get_weights(), strict=True))
+    for a, b in zip(pair.undefended.model.get_weights(), pair.defended.model.get_weights(), strict=True):
+        assert np.array_equal(a, b), "an adversary of weight 0 is no defence"
+    assert not np.array_equal(before[0], pair.undefended.model.get_weights()[0])
+    assert seen == [("undefended", 1), ("undefended", 2), ("defended", 1), ("defended", 2)]
+    assert len(pair.defended_history["val_reconstruction_recovered"]) == 2
+
+
+def test_a_defence_makes_a_difference():
+    pair = train_pair(parts(), DATA, DATA, Recipe(epochs=1), [kp.ReconstructionAdversary()], kp.GaussianChannel(0.5))
+    assert pair.undefended.channel == ()
+    assert len(pair.defended.channel) == 1
+    assert not np.array_equal(pair.undefended.model.get_weights()[0], pair.defended.model.get_weights()[0])
+
+
+@pytest.mark.parametrize(("activation", "from_logits"), [(None, True), ("softmax", False)])
+def test_the_loss_follows_the_models_last_layer(activation, from_logits):
+    loss = task_loss(parts(activation).model)
+    truth, scores = np.array([0]), np.array([[0.7, 0.2, 0.1]], "float32")
+    want = keras.losses.sparse_categorical_crossentropy(truth, scores, from_logits=from_logits)
+    assert np.allclose(loss(truth, scores), want)
+
+
+def test_labels_beyond_the_models_classes_are_refused():
+    wrong = Samples(DATA.x, {"task": np.arange(40) % 4})
+    with pytest.raises(TrainingError, match=r"Received the label 3 in the test data; expected 0 to 2.*'y' has 3 classes"):
+        train_pair(parts(), DATA, wrong, Recipe(epochs=1))
+
+
+def test_a_model_with_two_outputs_is_left_to_python():
+    inputs = keras.Input((4,))
+    z = layers.Dense(2, name="cut")(inputs)
+    model = keras.Model(inputs, [layers.Dense(2)(z), layers.Dense(3)(z)])
+    with pytest.raises(TrainingError, match="2 outputs; expected one"):
+        task_loss(model)
