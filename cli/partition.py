@@ -13,20 +13,32 @@ from .model_source import load_model, model_argument
 @click.command(short_help="Cut a model into a device half and a server half.")
 @model_argument
 @click.option("--at", multiple=True, metavar="TENSOR", help="Where to cut; repeat it for several tensors.  [default: the advisor's choice]")
+@click.option("--public", "public_inputs", multiple=True, metavar="INPUT", help="Input that the server may read raw; may be repeated.")
+@click.option("--device-budget", type=click.FloatRange(min=0), help="Multiply-adds that the device may spend, for the advisor's choice.")
+@click.option("--network", help="Speed such as 10Mbit/s: the advisor then takes the cut with the shortest estimated time.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder to write, such as runs/mnist.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it is there.")
 @json_option
-def partition(model: str, at: tuple[str, ...], out: Path, overwrite: bool, as_json: bool) -> None:
+def partition(
+    model: str,
+    at: tuple[str, ...],
+    public_inputs: tuple[str, ...],
+    device_budget: float | None,
+    network: str | None,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Cut MODEL and write device.keras, server.keras and the boundary to a run folder.
 
     \b
     Example:
-      privpart-keras partition examples.models:lenet --at relu_2 --out runs/mnist
+      privpart-keras partition examples.models:lenet --at bottleneck --out runs/mnist
     """
     loaded = load_model(model)
     from keras_privpart.partitioning.cut import partition as cut
 
-    parts = cut(loaded, at=list(at) or None)
+    parts = cut(loaded, at=list(at) or None, public_inputs=public_inputs, device_budget=device_budget, network=network)
     parts.save(out, overwrite=overwrite)
     device, server = parts.device.count_params(), parts.server.count_params()
     payload = {

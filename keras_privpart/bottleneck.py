@@ -43,15 +43,16 @@ def with_bottleneck(parts: Partition, features: int) -> Partition:
         (None, 14, 14, 8)
     """
     if parts.channel:
-        raise CutError(f"Received a partition with the channel {[c.name for c in parts.channel]}; expected a plain one. Put it on afterwards.")
+        raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
     outputs = keras.tree.flatten(parts.device.output)
     widths = [z.shape[-1] for z in outputs if _narrows(z)]
     if not widths or isinstance(features, bool) or not isinstance(features, int) or not 1 <= features < min(widths):
         raise CutError(
-            f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number from 1 "
-            "that is smaller than each. Choose fewer features, or another cut."
+            f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number "
+            "from 1 that is smaller than each. Choose fewer features, or another cut."
         )
-    squeezed, expanded = [], []
+    squeezed: list[str | None] = []
+    expanded: list[Any] = []
     for i, z in enumerate(outputs):
         if not _narrows(z):
             squeezed.append(None)
@@ -65,9 +66,7 @@ def with_bottleneck(parts: Partition, features: int) -> Partition:
     public = [x for x in parts.model.inputs if x.name.split(":")[0] in parts.public_inputs]
     if public:
         raise CutError(f"Received a partition with the public inputs {list(parts.public_inputs)}; expected none with a bottleneck.")
-    whole = keras.Model(
-        parts.device.input, _through(parts.server, expanded), name=parts.model.name
-    )
+    whole = keras.Model(parts.device.input, _through(parts.server, expanded), name=parts.model.name)
     return partition(whole, at=names if len(names) > 1 else names[0])
 
 

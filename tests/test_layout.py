@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "errors": 0,
     "boundary": 1,
+    "threat_model": 1,
     "contract": 1,
     "datasets": 2,
     "channels": 3,

@@ -91,8 +91,8 @@ def _row(result: AttackResult, best: AttackResult, scores: list[str]) -> dict[st
 
 
 def _tone(leakage: Leakage) -> str:
-    """Colour of a leakage: the bounds are those of its wording."""
-    if leakage.value is None:
+    """Colour of a leakage, by the bounds of its wording."""
+    if leakage.value is None or leakage.low is None or leakage.high is None or leakage.high - leakage.low > wording.COARSE:
         return "undefined"
     return "low" if leakage.value < wording.LITTLE else "mid" if leakage.value < wording.MUCH else "high"
 

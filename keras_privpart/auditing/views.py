@@ -30,6 +30,7 @@ class View:
         self.name = name
         self._observe = observe
         self._repeats: bool | None = None
+        self._row = 1  # bytes seen of one input
         self._kept: tuple[np.ndarray, list[tf.Tensor]] | None = None
 
     def see(self, x: np.ndarray) -> list[np.ndarray]:
@@ -56,15 +57,15 @@ class View:
         if self._kept is not None and self._kept[0] is x:
             yield self._kept[1], tf.constant(truth)
             return
-        first = self.see(x[:BATCH])
         if self._repeats is None:
-            self._repeats = all(np.array_equal(a, b) for a, b in zip(first, self.see(x[:BATCH]), strict=True))
-        row = max(1, sum(t[0].nbytes for t in first))
-        if self._repeats and row * len(x) <= _KEEP_BYTES:
+            first, second = self.see(x[:BATCH]), self.see(x[:BATCH])
+            self._repeats = all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+            self._row = max(1, sum(t[0].nbytes for t in first))
+        if self._repeats and self._row * len(x) <= _KEEP_BYTES:
             self._kept = (x, [tf.constant(t) for t in self.see(x)])
             yield self._kept[1], tf.constant(truth)
             return
-        size = max(BATCH, _CHUNK_BYTES // row)
+        size = max(BATCH, _CHUNK_BYTES // self._row)
         for start in range(0, len(x), size):
             yield [tf.constant(t) for t in self.see(x[start : start + size])], tf.constant(truth[start : start + size])
 
@@ -82,6 +83,12 @@ def answer_view(partition: Partition) -> View:
 
 def _inference(half: Any) -> Callable[[Any], Any]:
     """A half as a compiled function in inference mode; a callable that is no Keras model, as it is."""
-    if isinstance(half, keras.Model):
-        return tf.function(lambda x: half(x, training=False), reduce_retracing=True)
-    return half
+    if not isinstance(half, keras.Model):
+        return half
+    specs = [tf.TensorSpec(t.shape, t.dtype) for t in half.inputs]
+
+    @tf.function(input_signature=specs)
+    def run(*tensors: tf.Tensor) -> Any:
+        return half(keras.tree.pack_sequence_as(half.input, list(tensors)), training=False)
+
+    return lambda x: run(*(tf.cast(t, spec.dtype) for t, spec in zip(keras.tree.flatten(x), specs, strict=True)))

@@ -24,6 +24,7 @@ SCORES = {
 
 # Where the words change.
 LITTLE, MUCH, NEARLY_ALL = 0.1, 0.35, 0.75
+COARSE = 0.4
 
 
 def verdict(report: AuditReport, kind: str) -> str:
@@ -43,6 +44,8 @@ def verdict(report: AuditReport, kind: str) -> str:
 def _judgement(leakage: Leakage) -> str:
     if leakage.value is None:
         return "Leakage is undefined: an undefended boundary tells hardly more than the answer does."
+    if leakage.low is not None and leakage.high is not None and leakage.high - leakage.low > COARSE:
+        return f"There are too few victims, or too little lies between floor and ceiling, to tell (leakage {leakage_text(leakage)})."
     if leakage.value < LITTLE:
         how = "hardly more than the answer itself"
     elif leakage.value < MUCH:
@@ -86,7 +89,7 @@ def summary(report: AuditReport) -> str:
     lines += ["Not tested:", *(f"  - {text}" for text in report.not_tested), ""]
     lines += [f"Note: {text}" for text in report.notes]
     notes = [f"Note: {r.attack}: {note}" for r in report.results for note in r.notes]
-    return "\n".join([*lines, *notes, f"{WHAT_THE_INTERVAL_IS} {report.seeds} seeds."])
+    return "\n".join([*lines, *notes, f"{WHAT_THE_INTERVAL_IS} {report.seeds} seed{'s' if report.seeds > 1 else ''}."])
 
 
 def _table(report: AuditReport, kind: str) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_privpart.datasets import TASK
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.goals import class_labels
+
+EMPTY = "Received an empty data set; expected at least one batch. Check the filters and the splits that made it."
 
 
 def split_targets(y: Any) -> tuple[Any, dict[str, Any]]:
@@ -40,3 +43,13 @@ def with_class_weight(task: Any, sample_weight: Any, class_weight: Mapping[int, 
     classes = 1 + max(class_weight)
     table = tf.constant([float(class_weight.get(i, 1.0)) for i in range(classes + 1)])  # the last one for all classes above
     return tf.gather(table, tf.minimum(class_labels(task, "class_weight"), classes))
+
+
+def check_not_empty(x: Any) -> None:
+    """Raises `TrainingError` for a data set, or arrays, known to hold nothing."""
+    if isinstance(x, tf.data.Dataset):
+        empty = int(x.cardinality()) == 0
+    else:
+        empty = any(isinstance(a, (np.ndarray, tf.Tensor)) and len(a.shape) > 0 and a.shape[0] == 0 for a in tf.nest.flatten(x))
+    if empty:
+        raise TrainingError(EMPTY)

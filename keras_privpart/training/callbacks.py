@@ -40,7 +40,7 @@ class RestartAdversaries(keras.callbacks.Callback):
 
 
 class PrivacyMonitor(keras.callbacks.Callback):
-    """Every few epochs lets fresh adversaries, which the halves have never met, learn to read the boundary; their success goes into the logs.
+    """Every few epochs lets fresh adversaries, which the halves have never met, learn to read the boundary, and logs their success.
 
     Logs: `privacy_<name>`, the share that a fresh adversary recovers of the validation data, 0 to 1. With a `reference` also
     `privacy_<name>_floor` (the same from the server half's answer alone) and `privacy_<name>_leakage`, (share - floor) / (ceiling - floor)
@@ -110,7 +110,8 @@ class PrivacyMonitor(keras.callbacks.Callback):
         leakages = {key: value for key, value in self._last.items() if key.endswith("_leakage")} or self._last
         if self.utility not in logs:
             raise TrainingError(
-                f"The logs have no {self.utility!r}; expected one of {sorted(logs)}. Pass utility= to PrivacyMonitor, or validation_data= to fit."
+                f"The logs have no {self.utility!r}; expected one of {sorted(logs)}. "
+                "Pass utility= to PrivacyMonitor, or validation_data= to fit."
             )
         logs["privacy_utility"] = float(logs[self.utility]) - self.price * max(leakages.values(), default=0.0)
 

@@ -13,7 +13,7 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training import objectives, replicas
 from keras_privpart.training.adversaries import Adversary
-from keras_privpart.training.batches import split_targets, with_class_weight
+from keras_privpart.training.batches import EMPTY, split_targets, with_class_weight
 from keras_privpart.training.optimizers import loss_scale, scaled
 from keras_privpart.training.regularizers import Crossing, Regularizer
 from keras_privpart.training.roster import Roster
@@ -98,6 +98,11 @@ class AdversarialStep(keras.Model):
             data_batch = keras.utils.pack_x_y_sample_weight(x, split_targets(y)[0], sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
+    def get_metrics_result(self) -> dict[str, Any]:
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            raise TrainingError(EMPTY)  # there was not a single batch, which Keras would tell as a metric that is not built
+        return super().get_metrics_result()
+
     # Parts of a step -------------------------------------------------------------------------------------------------
 
     def _cross(self, x: Any, task: Any, private: Mapping[str, Any], training: bool) -> tuple[list[Any], list[Any]]:
@@ -108,9 +113,7 @@ class AdversarialStep(keras.Model):
             return boundary, [r.penalty(crossing) for r in self.regularizers]
         x = tf.nest.map_structure(tf.convert_to_tensor, x)
         if not all(t.dtype.is_floating for t in tf.nest.flatten(x)):
-            raise TrainingError(
-                "Received whole numbers as inputs; a JacobianPenalty expects floating-point ones. Cast them."
-            )
+            raise TrainingError("Received whole numbers as inputs; a JacobianPenalty expects floating-point ones. Cast them.")
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             boundary = as_list(self.device(x, training=training))

@@ -13,6 +13,7 @@ from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training import optimizers, replicas
 from keras_privpart.training.adversaries import Adversary
+from keras_privpart.training.batches import check_not_empty
 from keras_privpart.training.regularizers import Regularizer
 from keras_privpart.training.roster import Roster
 from keras_privpart.training.step import AdversarialStep
@@ -163,6 +164,7 @@ class AdversarialTrainer(AdversarialStep):
             TrainingError: the loss is not finite, the data set is empty, or its targets do not fit.
         """
         _check_distribution(1)
+        check_not_empty(x)
         if class_weight != self.class_weight:
             self.class_weight, self.train_function = class_weight, None  # the weights are part of the compiled step
         watched = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else [TrainingWatch(), *_as_list(callbacks)]

@@ -9,30 +9,40 @@ from typing import Any
 import keras
 
 from keras_privpart.errors import TrainingError
+from keras_privpart.training.batches import EMPTY
 
 
 class TrainingWatch(keras.callbacks.Callback):
     """Looks at the logs after every epoch.
 
     Raises:
-        TrainingError: the task's loss is not finite.
+        TrainingError: the task's loss is not finite, or there was not a single batch.
 
     Warns:
         UserWarning: an adversary exploded, or its target is the same all over every batch. Once each.
     """
 
+    # Keras would otherwise wait for every batch's logs before it starts the next one.
+    async_safe = True
+
     def __init__(self) -> None:
         super().__init__()
         self.warned: set[str] = set()
+        self.batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.batches += 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
+        if not self.batches:
+            raise TrainingError(EMPTY)
         for adversary in self.model.adversaries:
             name = adversary.name
             if not math.isfinite(logs.get(f"{name}_loss", 0.0)):
                 self._warn(
-                    f"The adversary {name!r} exploded: its loss is {logs[f'{name}_loss']} in epoch {epoch + 1}. It defends nothing any more. "
-                    "Lower the learning rate of adversary_optimizer, or give it clipnorm=1.0."
+                    f"The adversary {name!r} exploded: its loss is {logs[f'{name}_loss']} in epoch {epoch + 1}. "
+                    "It defends nothing any more. Lower the learning rate of adversary_optimizer, or give it clipnorm=1.0."
                 )
             elif logs.get(f"{name}_guess", 1.0) < 1e-6:
                 self._warn(

@@ -156,8 +156,8 @@ def preprocessing():
     normal = layers.Normalization(name="normal")
     normal.adapt(_image(5))
     x = keras.Input((5,), name="x")
-    buckets = layers.Discretization([0.2, 0.5, 0.8], output_mode="one_hot", name="buckets")(x)
-    y = layers.Concatenate()([normal(x), keras.ops.reshape(buckets, (-1, 20))])
+    buckets = layers.Discretization([0.2, 0.5, 0.8], name="buckets")(x)
+    y = layers.Concatenate()([normal(x), layers.Flatten()(layers.Embedding(4, 3)(buckets))])
     return keras.Model(x, layers.Dense(2)(layers.GaussianNoise(0.1)(layers.Dense(4)(y)))), _image(5)
 
 

@@ -247,6 +247,16 @@ def test_sparse_tensors_cannot_be_sent():
     assert [c.tensors for c in kp.cuts(model)] == [("a",)]
 
 
+@pytest.mark.skipif(tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13), reason="older Keras refuses such models itself")
+def test_inputs_that_nothing_reads_stay_on_the_device():
+    x, spare = keras.Input((3,), name="x"), keras.Input((2,), name="spare")
+    model = keras.Model([x, spare], layers.Dense(1)(layers.Dense(2, name="a")(x)))
+    parts = kp.partition(model, at="a")
+    assert [i.name for i in parts.device.inputs] == ["x", "spare"]
+    assert [i.name for i in parts.server.inputs] == ["boundary"]
+    parts.verify([np.ones((2, 3), "float32"), np.ones((2, 2), "float32")])
+
+
 def test_lambda_layers_are_kept_and_named():
     x = keras.Input((4,), name="x")
     y = layers.Lambda(lambda t: t * 2, name="twice")(layers.Dense(3, name="first")(x))

@@ -94,10 +94,10 @@ def build(plan):
             parents[names[tensor]] = tuple(names[s] for s in sources)
     used = {p for ps in parents.values() for p in ps}
     leaves = [t for t in symbols if names[t] not in used and t[0] != "input"]
-    model = keras.Model([symbols["input", i] for i in range(n_inputs)], [symbols[t] for t in leaves])
-    rng = np.random.default_rng(0)
-    x = [rng.standard_normal((2, DIM)).astype("float32") for _ in range(n_inputs)]
-    return Drawn(model, parents, tuple(names["input", i] for i in range(n_inputs)), tuple(names[t] for t in leaves), x)
+    heads = [("input", i) for i in range(n_inputs) if names["input", i] in used]
+    model = keras.Model([symbols[t] for t in heads], [symbols[t] for t in leaves])
+    x = list(np.random.default_rng(0).standard_normal((len(heads), 2, DIM)).astype("float32"))
+    return Drawn(model, parents, tuple(names[t] for t in heads), tuple(names[t] for t in leaves), x)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -35,6 +35,13 @@ class Tiny:
         x = layers.Dropout(0.3, seed=2, name="dropout_2")(x)
         return keras.Model(inputs, layers.Dense(3, kernel_regularizer="l2", name="scores")(x), name="tiny")
 
+    def plain_model(self):
+        """Without dropout, whose draws differ between eager, compiled and half-precision execution."""
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 1), name="image")
+        x = layers.Conv2D(2, 3, strides=2, activation="tanh", name="narrow")(inputs)
+        return keras.Model(inputs, layers.Dense(3, dtype="float32", name="scores")(layers.Flatten()(x)))
+
     def data(self, batch_size=16, targets=None):
         return tf.data.Dataset.from_tensor_slices((self.x, self.targets if targets is None else targets)).batch(batch_size)
 
@@ -43,8 +50,8 @@ class Tiny:
         model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), **kwargs)
         return model
 
-    def trainer(self, adversaries=(), channel=None, *, compile=None, **kwargs):
-        trainer = kp.AdversarialTrainer(kp.partition(self.model(), at="narrow"), adversaries, channel, **kwargs)
+    def trainer(self, adversaries=(), channel=None, *, compile=None, model=None, **kwargs):
+        trainer = kp.AdversarialTrainer(kp.partition(model or self.model(), at="narrow"), adversaries, channel, **kwargs)
         return self.compiled(trainer, **(compile or {}))
 
     def fit(self, model, epochs=1, data=None, **kwargs):

@@ -9,7 +9,6 @@ import keras_privpart as kp
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
 
-
 EAGER = {"run_eagerly": True}
 
 
@@ -108,7 +107,9 @@ def test_the_monitor_logs_shares_leakage_and_the_score(watched):
     for name in ("privacy_reconstruction", "privacy_Male"):
         assert len(logs[name]) == len(logs[f"{name}_floor"]) == 3
         assert all(0 <= v <= 1 for v in logs[name])
-    assert logs["privacy_reconstruction"][0] != logs["privacy_reconstruction"][1] == logs["privacy_reconstruction"][2], "looks after 1 and 2"
+    assert logs["privacy_reconstruction"][0] != logs["privacy_reconstruction"][1] == logs["privacy_reconstruction"][2], (
+        "looks after 1 and 2"
+    )
     leakages = [v for k, v in logs.items() if k.endswith("_leakage")]
     assert leakages
     worst = [max(v[i] for v in leakages) for i in range(3)]

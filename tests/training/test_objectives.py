@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from skimage.metrics import structural_similarity
 
 from keras_privpart.training import objectives
@@ -50,3 +51,56 @@ def test_recovered_share_is_bounded_and_flat_for_what_is_worse_than_a_guess():
 
 def test_recovered_share_of_a_constant_target_is_finite():
     assert np.isfinite(objectives.recovered_share(np.zeros(2, "float32"), np.zeros(2, "float32"))).all()
+
+
+def test_l1_by_hand():
+    assert np.allclose(objectives.l1(np.zeros((1, 2, 1, 1)), np.array([[[[1.0]], [[-2.0]]]])), [1.5])
+
+
+@pytest.mark.parametrize("side", [8, 28, 200])
+def test_ms_ssim_is_one_for_equal_images_and_falls_with_noise(side):
+    a = images((2, side, side, 1))
+    some, more = (np.clip(a + scale * images(a.shape, 1), 0, 1) for scale in (0.1, 0.4))
+    same, little, much = (np.asarray(objectives.ms_ssim(a, b)) for b in (a, some, more))
+    assert np.allclose(same, 1, atol=1e-4)
+    assert (same > little).all()
+    assert (little > much).all()
+    assert np.isfinite(tf.convert_to_tensor(much)).all()
+
+
+def test_ms_ssim_of_five_scales_is_tensorflows_own():
+    a, b = images((2, 200, 200, 1)), images((2, 200, 200, 1), 1)
+    assert np.allclose(objectives.ms_ssim(a, b), tf.image.ssim_multiscale(a, b, 1.0), atol=1e-3)
+
+
+def test_binary_cross_entropy_by_hand():
+    assert np.allclose(objectives.binary_cross_entropy([1, 0], np.array([[0.0], [math.log(3)]])), [math.log(2), math.log(4)])
+
+
+def test_the_mean_of_others_leaves_an_example_out():
+    x = np.array([[0.0], [3.0], [6.0]], "float32")
+    assert np.allclose(objectives.mean_of_others(x), [[4.5], [3.0], [1.5]])
+    assert np.allclose(objectives.mean_of_others(x[:1]), 0.5), "alone in its batch: nothing of its own"
+
+
+def test_class_means_by_hand():
+    x = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [8.0, 9.0]], "float32")
+    want = [[3, 4], [2, 3], [1, 2], [2, 3]]  # the last one is alone in its class and gets the mean of all others
+    assert np.allclose(objectives.class_mean_of_others(x, np.array([0, 0, 0, 1]), 3), want)
+
+
+def test_the_entropy_gap_by_hand():
+    p = np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 1e-9]])
+    entropy = -(p * np.log(p)).sum(axis=1)
+    assert np.allclose(objectives.max_entropy_gap(np.log(p)), 1 - entropy / math.log(2), atol=1e-6)
+    assert np.allclose(
+        objectives.max_entropy_gap(np.array([[0.0], [math.log(3)]], "float32")), objectives.max_entropy_gap(np.log(p[[0, 1]]))
+    )
+    heads = np.log(np.stack([p[:1], p[1:2]], axis=1))
+    assert np.allclose(objectives.max_entropy_gap(heads), (1 - entropy / math.log(2))[:2].mean())
+
+
+def test_the_gap_to_the_prior_is_a_divergence():
+    q = np.array([[0.25, 0.75]], "float32")
+    assert np.allclose(objectives.prior_gap(q, np.log(q)), 0, atol=1e-6)
+    assert np.allclose(objectives.prior_gap(q, np.zeros((1, 2), "float32")), 0.25 * math.log(0.5) + 0.75 * math.log(1.5), atol=1e-6)

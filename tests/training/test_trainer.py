@@ -8,7 +8,7 @@ from keras import layers
 
 import keras_privpart as kp
 from keras_privpart.errors import TrainingError
-from keras_privpart.training import adversaries
+from keras_privpart.training import adversaries, goals
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(48, 8, 8, 1)).astype("float32")
@@ -111,14 +111,34 @@ class _Linear(adversaries.Adversary):
         return {"weight": self.weight}
 
 
-def test_one_step_matches_a_hand_calculation():
+class _Halve(goals.Goal):
+    """Pulls the linear reader's answer to half of what it should be: half the squared distance."""
+
+    def __init__(self):
+        super().__init__("halve")
+
+    def aim(self, target, task):
+        return target / 2
+
+    def call(self, y_true, y_pred):
+        return tf.reduce_mean(tf.square(y_pred - y_true), axis=1) / 2
+
+
+@pytest.mark.parametrize("mode", ["fused", "alternating"])
+@pytest.mark.parametrize("goal", [None, _Halve()], ids=["Reversal", "Goal"])
+@pytest.mark.parametrize("extra", [0, 2])
+def test_one_step_matches_a_hand_calculation(mode, goal, extra):
     """Two linear layers, squared loss, one example that is still readable and one that is past the guess."""
     inputs = keras.Input((2,), name="x")
     z = layers.Dense(2, use_bias=False, name="device")(inputs)
     model = keras.Model(inputs, layers.Dense(1, use_bias=False, name="server")(z))
-    weight, rate = 2.0, 0.1
-    trainer = kp.AdversarialTrainer(kp.partition(model, at="device"), [_Linear(weight)])
-    trainer.compile(optimizer=keras.optimizers.SGD(rate), adversary_optimizer=keras.optimizers.SGD(rate), loss="mse")
+    weight, rate = 2.0, 0.01
+    adversary = _Linear(weight)
+    adversary.goal, adversary.steps = goal, extra
+    trainer = kp.AdversarialTrainer(kp.partition(model, at="device"), [adversary])
+    trainer.compile(
+        optimizer=keras.optimizers.SGD(rate), adversary_optimizer=keras.optimizers.SGD(rate), loss="mse", mode=mode, run_eagerly=True
+    )
     a = np.array([[0.5, -0.2], [0.1, 0.3]])
     s, r = np.array([[1.0], [2.0]]), np.array([[0.4], [-0.6]])
     model.get_layer("device").set_weights([a])
@@ -126,12 +146,15 @@ def test_one_step_matches_a_hand_calculation():
     trainer.networks[0].set_weights([r])
     x, y = np.array([[1.0, 2.0], [4.0, -1.0]]), np.array([[1.0], [0.0]])
 
-    z = x @ a
-    task_error, read_error = z @ s - y, z @ r - x.sum(axis=1, keepdims=True)
+    z, total = x @ a, x.sum(axis=1, keepdims=True)
+    for _ in range(extra + (mode == "alternating")):  # on a boundary that stays as it is; 2/n of the mean, n = 2, is 1
+        r = r - rate * z.T @ (z @ r - total)
+    task_error, read_error = z @ s - y, z @ r - total
     assert (read_error**2 < 5).ravel().tolist() == [False, True], "the first example no longer counts"
-    readable = np.array([[0.0], [1.0]])
-    z_gradient = task_error @ s.T - weight / 5 * readable * (read_error @ r.T)  # 2/n of the mean squared error, n = 2, is 1
-    want = {"device": a - rate * x.T @ z_gradient, "server": s - rate * z.T @ task_error, "adversary": r - rate * z.T @ read_error}
+    undone = -weight / 5 * np.array([[0.0], [1.0]]) * (read_error @ r.T)
+    push = undone if goal is None else weight / 2 * ((z @ r - total / 2) @ r.T)
+    want = {"device": a - rate * x.T @ (task_error @ s.T + push), "server": s - rate * z.T @ task_error}
+    want["adversary"] = r if mode == "alternating" else r - rate * z.T @ read_error
 
     trainer.train_on_batch(x.astype("float32"), y.astype("float32"))
     assert np.allclose(model.get_layer("device").get_weights()[0], want["device"], atol=1e-5)

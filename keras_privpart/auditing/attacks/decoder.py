@@ -12,31 +12,16 @@ import tensorflow as tf
 from keras_privpart.auditing import metrics
 from keras_privpart.auditing.attacks.base import RECONSTRUCTION, Attack
 from keras_privpart.auditing.attacks.learner import Effort, Learner
+from keras_privpart.auditing.attacks.losses import LOSSES
 from keras_privpart.auditing.evidence import Pictures
 from keras_privpart.auditing.images import as_images, not_images
 from keras_privpart.auditing.views import View
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
-from keras_privpart.training import networks, objectives
+from keras_privpart.training import networks
 
-MSE_SHARE = 5.0
 COLLAPSE = 0.1
 _RETRY = 7919
-
-
-def _mse(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return objectives.mse(truth, images)
-
-
-def _ssim(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return 1.0 - objectives.ssim(truth, images)
-
-
-def _mixed(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return _ssim(truth, images) + MSE_SHARE * _mse(truth, images)
-
-
-LOSSES = {"mse": _mse, "ssim": _ssim, "mixed": _mixed}
 
 
 class DecoderAttack(Attack):

@@ -50,7 +50,7 @@ class Learner:
         self._train = tf.function(self._train_batches, reduce_retracing=True)
         self._validate = tf.function(self._mean_loss, reduce_retracing=True)
         inputs = [tf.TensorSpec(x.shape, tf.float32) for x in self._network.inputs]
-        self._predict = tf.function(self._outputs, input_signature=[inputs])
+        self._predict = tf.function(self._outputs, input_signature=[inputs]).get_concrete_function()
 
     @property
     def _trainable(self) -> list[tf.Variable]:
