@@ -48,6 +48,7 @@ def import_tensorflow() -> None:
             import tensorflow as tf
 
             tf.constant(0)  # the device start-up speaks too
+            tf.get_logger().setLevel("ERROR")  # its remarks on retracing are for developers
             failed = False
         except BaseException:
             failed = True

@@ -18,15 +18,23 @@ _HOME = {
     "Contract": "contract",
     "Cut": "partitioning.cutpoint",
     "CutTable": "partitioning.table",
+    "DropoutChannel": "channels",
+    "GateChannel": "channels",
     "GaussianChannel": "channels",
+    "LaplaceChannel": "channels",
     "Partition": "partitioning.halves",
     "PrivPartError": "errors",
+    "PrivacyMonitor": "training.callbacks",
+    "QuantizeChannel": "channels",
     "ReconstructionAdversary": "training.adversaries",
+    "RestartAdversaries": "training.callbacks",
+    "ThreatModel": "threat_model",
     "audit": "auditing.protocol",
     "check": "partitioning.cut",
     "cuts": "partitioning.advisor",
     "export": "exporting.bundle",
     "partition": "partitioning.cut",
+    "with_bottleneck": "bottleneck",
 }
 
 __all__ = [
@@ -37,22 +45,31 @@ __all__ = [
     "Contract",
     "Cut",
     "CutTable",
+    "DropoutChannel",
+    "GateChannel",
     "GaussianChannel",
+    "LaplaceChannel",
     "Partition",
     "PrivPartError",
+    "PrivacyMonitor",
+    "QuantizeChannel",
     "ReconstructionAdversary",
+    "RestartAdversaries",
+    "ThreatModel",
     "__version__",
     "audit",
     "check",
     "cuts",
     "export",
     "partition",
+    "with_bottleneck",
 ]
 
 if TYPE_CHECKING:
     from keras_privpart.auditing.protocol import audit
     from keras_privpart.auditing.report import AuditReport
-    from keras_privpart.channels import GaussianChannel
+    from keras_privpart.bottleneck import with_bottleneck
+    from keras_privpart.channels import DropoutChannel, GateChannel, GaussianChannel, LaplaceChannel, QuantizeChannel
     from keras_privpart.contract import Boundary, Contract
     from keras_privpart.errors import PrivPartError
     from keras_privpart.exporting.bundle import export
@@ -61,7 +78,9 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.cutpoint import Cut
     from keras_privpart.partitioning.halves import Partition
     from keras_privpart.partitioning.table import CutTable
+    from keras_privpart.threat_model import ThreatModel
     from keras_privpart.training.adversaries import AttributeAdversary, ReconstructionAdversary
+    from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
     from keras_privpart.training.trainer import AdversarialTrainer
 
 

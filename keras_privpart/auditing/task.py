@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_privpart.auditing.views import BATCH
 from keras_privpart.datasets import TASK, Samples
-from keras_privpart.errors import AuditError, PrivPartError
+from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
 
@@ -67,8 +67,9 @@ def undefended_twin(partition: Partition, train: Samples, held_out: Samples, see
         keras.utils.set_random_seed(seed)
         model = keras.models.clone_model(partition.model)
         twin = cut(model, sources, public_inputs=partition.public_inputs)
-    except (PrivPartError, ValueError, TypeError) as error:
-        raise AuditError(f"The model cannot be copied and cut again for an undefended twin: {error} {hint}") from error
+    except Exception as error:  # copying runs the constructors of the user's own layers, which raise whatever they like
+        reason = str(error).strip().split("\n", 1)[0]
+        raise AuditError(f"The model cannot be copied and cut again for an undefended twin: {reason} {hint}") from error
     model.compile(keras.optimizers.Adam(_LEARNING_RATE), _loss(partition.model, train))
     stop = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
     history = model.fit(

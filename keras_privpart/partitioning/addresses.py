@@ -77,6 +77,7 @@ class Addresses:
 
     def public(self, names: Sequence[str]) -> tuple[frozenset[int], list[Problem]]:
         """The tensors of public inputs by name, and what is wrong with the names."""
+        names = [names] if isinstance(names, str) else names
         inputs = dict(zip(self._graph.input_names, self._graph.inputs, strict=True))
         problems: list[Problem] = [UnknownPublicInput(name, tuple(inputs)) for name in names if name not in inputs]
         if set(inputs) <= set(names):

@@ -57,8 +57,7 @@ def build(
     value = _fed(inputs, heads)
     kept = set(calls)
     makers = [graph.maker(port.tensor) for port in outputs]
-    # An output needs a layer of its own when its name is not that of an operation which is kept, or when it is a mask.
-    added = [p.kind != "tensor" or m.index not in kept or m.operation.name != p.name for p, m in zip(outputs, makers, strict=True)]
+    added = _need_layers(outputs, makers, kept, value.keys())
     reserved = {port.name for port in inputs} | {f"{port.name}_attached" for port in inputs if port.is_mask}
     reserved |= {port.name for port, new in zip(outputs, added, strict=True) if new}
     owner = {port.name: id(maker.operation) for port, maker, new in zip(outputs, makers, added, strict=True) if not new}
@@ -148,6 +147,16 @@ def _without_or_as_mask(graph: Graph, port: Port, value: Mapping[int, Any]) -> A
     if port.is_mask:
         tensor = replace(tensor, shape=graph.tensors[port.tensor].mask_shape or (), dtype="bool")
     return record(layer, ((value[port.tensor],), {}), {}, [tensor])[0]
+
+
+def _need_layers(outputs: Sequence[Port], makers: Sequence[Call], kept: Collection[int], fed: Collection[int]) -> list[bool]:
+    """Which outputs need a layer of their own at the end: for a mask, or because no operation that makes them bears their name."""
+    alone = [
+        port.kind != "tensor" or port.tensor in fed or maker.index not in kept or maker.operation.name != port.name
+        for port, maker in zip(outputs, makers, strict=True)
+    ]
+    names = {port.name for port, new in zip(outputs, alone, strict=True) if new}
+    return [port.name in names for port in outputs]  # outputs of one name share one layer
 
 
 def _name_outputs(outputs: Sequence[Port], added: Sequence[bool], results: list[Any]) -> None:

@@ -73,8 +73,9 @@ def partition(
             (`CutTable.fastest`) instead of the fewest bytes.
 
     Returns:
-        The halves and their boundary. The device half takes the model's inputs (less the public ones that it does not need); the
-        server half takes `boundary`, or `boundary_0` ... `boundary_n`, then the public inputs it reads, under their own names.
+        The halves and their boundary. The device half takes the model's inputs as the model does; less the public ones that it does not
+        need, and then as one tensor or a flat list. The server half takes `boundary`, or `boundary_0` ... `boundary_n`, then the public
+        inputs it reads, under their own names.
 
     Raises:
         ModelError: the model keeps no graph, or a layer cannot be copied.
@@ -114,22 +115,23 @@ def _resolve(graph: Graph, addresses: Addresses, at: Any, public_inputs: Sequenc
     if not isinstance(named, (list, tuple)) or not named or not all(isinstance(a, str) for a in named):
         return (), [NotAnAddress(repr(at))]
     public, problems = addresses.public(public_inputs)
-    spelled: dict[int, str] = {}
-    whole_calls: set[int] = set()
+    spelled: set[int] = set()
+    together: dict[int, tuple[int, ...]] = {}
     for address in named:
         found = addresses.resolve(address)
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        spelled.update((t, address) for t in found)
-        if len(found) > 1:
-            whole_calls.update(found)
+        spelled.update(found)
+        together.update(dict.fromkeys(found, found))
     if problems:
         return (), problems
-    spelled = {t: a for t, a in spelled.items() if t not in public}  # these cross under their own names anyway
+    spelled -= public  # these cross under their own names anyway
+    if not spelled:
+        return (), [NotAnAddress(repr(at))]
     _, used = upstream(graph, graph.outputs, spelled)
     # A bare name of an operation with several outputs means those that the server half uses.
-    tensors = tuple(t for t in sorted(spelled) if t in used or t not in whole_calls)
+    tensors = tuple(t for t in sorted(spelled) if t in used or used.isdisjoint(together[t]))
     return tensors, [*_tensor_problems(graph, addresses, tensors, used, public), *_separation_problems(graph, addresses, tensors, public)]
 
 

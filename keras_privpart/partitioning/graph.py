@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-from keras.src.backend import get_keras_mask, set_keras_mask
+from keras.src.backend import get_keras_mask
 from keras.src.layers.layer import Layer
 from keras.src.models.functional import Functional
 from keras.src.ops.node import Node
@@ -66,7 +66,7 @@ def read(model: Any) -> Graph:
     if problem is not None:
         raise ModelError(problem)
     functional = _functional(model)
-    if not _entry_dtype(model) and not any(_inlinable(op) for op in functional.operations):
+    if not any(_inlinable(op) for op in functional.operations):
         return _read(model, functional.inputs, functional.outputs, {}, _carried_training(functional))
     noted: dict[int, tuple[Any, int, int]] = {}
     try:
@@ -210,35 +210,38 @@ def _inlinable(operation: Any) -> bool:
     return isinstance(operation, Functional) and type(operation).call is Functional.call
 
 
-def _entry_dtype(model: Any) -> str | None:
-    """The dtype to which a Sequential casts floating inputs before its first layer sees them, if that changes them."""
-    if not isinstance(model, keras.Sequential) or not model.autocast:
-        return None
-    wanted = model.input_dtype
-    floating = all("float" in t.dtype for t in model._functional.inputs)
-    return wanted if floating and any(t.dtype != wanted for t in model._functional.inputs) else None
+def _given(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The tensors that a nested model is called on, in the order of its inputs; none if an optional one is left out."""
+    inputs, given = _functional(model).inputs, args[0] if args else kwargs["inputs"]
+    if isinstance(given, dict) and not isinstance(input_structure(model), dict):
+        given = [given[t.name] for t in inputs]
+    tensors = _symbols(given)
+    return tensors if len(tensors) == len(inputs) else []
 
 
 def _enter(model: Any, tensors: Sequence[Any], masks: Sequence[Any] = ()) -> list[Any]:
     """What the graph of a nested `model` sees when it is called on `tensors`: Keras adapts dtype and rank on the way in."""
     adapted = []
-    entry = _entry_dtype(model)
-    for tensor, inner in zip(tensors, _functional(model).inputs, strict=True):
-        mask = None if tensor is None else get_keras_mask(tensor)
+    for i, (tensor, inner) in enumerate(zip(tensors, _functional(model).inputs, strict=True)):
         x = tensor
-        if x is not None and entry and "float" in x.dtype and x.dtype != entry:
-            x = keras.ops.cast(x, entry)
-        if x is not None and x.dtype != inner.dtype:
-            x = keras.ops.cast(x, inner.dtype)
-        if x is not None and len(x.shape) == len(inner.shape) + 1:
-            x = keras.ops.squeeze(x, axis=-1)
-        if x is not None and len(x.shape) == len(inner.shape) - 1:
-            x = keras.ops.expand_dims(x, axis=-1)
-        if x is not tensor and mask is not None:
-            set_keras_mask(x, mask)
+        if x.dtype != inner.dtype:
+            x = _named(keras.ops.cast(x, inner.dtype), f"{model.name}_input_{i}_{inner.dtype}")
+        if len(x.shape) == len(inner.shape) + 1:
+            x = _named(keras.ops.squeeze(x, axis=-1), f"{model.name}_input_{i}_squeezed")
+        elif len(x.shape) == len(inner.shape) - 1:
+            x = _named(keras.ops.expand_dims(x, axis=-1), f"{model.name}_input_{i}_expanded")
+        # A mask goes with its tensor through all that; one that was passed explicitly takes its place.
+        mask = masks[i] if masks else get_keras_mask(tensor)
+        if masks or (mask is not None and x is not tensor):
+            x = AttachMask(name=f"{model.name}_input_{i}_masked")([x, mask])
         adapted.append(x)
-    # Masks that were passed explicitly replace those that the tensors carry.
-    return [AttachMask()([x, m]) for x, m in zip(adapted, masks, strict=True)] if masks else adapted
+    return adapted
+
+
+def _named(symbol: Any, name: str) -> Any:
+    """Names the operation that made `symbol`: automatic names count on, and would be others at the next reading."""
+    symbol._keras_history.operation.name = name
+    return symbol
 
 
 class _Frame:
@@ -264,7 +267,7 @@ def _inline(model: keras.Model, noted: dict[int, tuple[Any, int, int]]) -> tuple
     """
     inputs = [fresh_input(t, t._keras_history.operation.name) for t in _functional(model).inputs]
     paths: dict[int, str] = {}
-    frames = [_Frame(model, _enter(model, inputs), "", None, None)]
+    frames = [_Frame(model, inputs, "", None, None)]
     carried: Any = None
     while True:
         frame = frames[-1]
@@ -289,8 +292,9 @@ def _inline(model: keras.Model, noted: dict[int, tuple[Any, int, int]]) -> tuple
             if carried is not None and operation._call_has_training_arg:
                 kwargs["training"] = carried
         paths.setdefault(id(operation), frame.prefix + operation.name)
-        if _inlinable(operation):
-            tensors = _enter(operation, _symbols((args, kwargs.get("inputs"))), _symbols(kwargs.get("mask")))
+        given = _given(operation, args, kwargs) if _inlinable(operation) else []
+        if given:
+            tensors = _enter(operation, given, _symbols(kwargs.get("mask")))
             frames.append(_Frame(operation, tensors, f"{frame.prefix}{operation.name}/", kwargs.get("training"), node))
             continue
         noted.setdefault(id(operation), (operation, len(operation._inbound_nodes), len(operation._outbound_nodes)))

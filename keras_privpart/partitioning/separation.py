@@ -55,12 +55,12 @@ def separate(graph: Graph, boundary: Collection[int]) -> Separation:
     crossing = tuple(sorted(boundary))
     server, _ = upstream(graph, graph.outputs, crossing)
     device, _ = upstream(graph, crossing)
-    makers = {graph.tensors[t].call: t for t in graph.inputs}
+    readers = _mask_readers(graph, sorted(server), crossing)
     return Separation(
         boundary=crossing,
-        device=tuple(sorted(device - makers.keys())),
-        server=tuple(sorted(server - makers.keys())),
-        masks=tuple(t for t in crossing if t in _mask_readers(graph, sorted(server), crossing)),
+        device=tuple(sorted(device - graph.input_calls)),
+        server=tuple(sorted(server - graph.input_calls)),
+        masks=tuple(t for t in crossing if t in readers),
         device_inputs=tuple(t for t in graph.inputs if graph.tensors[t].call in device),
         server_inputs=tuple(t for t in graph.inputs if graph.tensors[t].call in server),
     )
@@ -158,8 +158,7 @@ def _mask_readers(graph: Graph, calls: Sequence[int], boundary: Collection[int] 
     last = {t: len(calls) for t in graph.outputs if t in masked}
     for place in reversed(range(len(calls))):
         call = graph.calls[calls[place]]
-        passes = any(t in last and t not in boundary for t in call.outputs)
-        if call.reads_mask or passes:
-            for tensor in masked.intersection(call.inputs):
-                last[tensor] = max(place, last.get(tensor, -1))
+        read = masked.intersection(call.inputs)
+        if read and (call.reads_mask or any(t in last and t not in boundary for t in call.outputs)):
+            last.update((t, max(place, last.get(t, -1))) for t in read)
     return last

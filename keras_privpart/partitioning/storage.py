@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+import keras_privpart.channels  # noqa: F401  registers the layers that a saved device half may hold
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import BundleExistsError, ContractError, ModelError
 from keras_privpart.partitioning.graph import count_operations, deep_graphs

@@ -14,6 +14,7 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.adversaries import Adversary
+from keras_privpart.training.regularizers import Regularizer
 from keras_privpart.training.trainer import AdversarialTrainer
 
 # Called after every epoch: which half of the pair trains, the epoch from 1, its logs.
@@ -30,6 +31,8 @@ class Recipe:
         learning_rate: of Adam at the start; it falls to zero along a cosine.
         adversary_learning_rate: of the adversaries' Adam, constant, for their target moves.
         seed: of initial weights, order of the data, dropout and training noise.
+        initial: `"pretrained"` takes the model for trained: the undefended partition stays as it is, and the defended one keeps its
+            server half (`AdversarialTrainer`). By default both are trained.
     """
 
     epochs: int = 10
@@ -37,6 +40,7 @@ class Recipe:
     learning_rate: float = 1e-3
     adversary_learning_rate: float = 1e-3
     seed: int = 0
+    initial: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def train_pair(
     adversaries: Sequence[Adversary] = (),
     channel: Channel | None = None,
     progress: Progress | None = None,
+    regularizers: Sequence[Regularizer] = (),
 ) -> TrainedPair:
     """Trains an undefended and a defended copy of `parts`; `parts` itself is left as it is.
 
@@ -82,6 +87,7 @@ def train_pair(
         adversaries: for the defended one.
         channel: for the defended one.
         progress: called after every epoch.
+        regularizers: for the defended one.
 
     Raises:
         TrainingError: the model has several outputs, or a label is no class of the model's output.
@@ -90,7 +96,14 @@ def train_pair(
 
     def fit(name: str, adversaries: Sequence[Adversary], channel: Channel | None) -> tuple[Partition, dict[str, list[float]]]:
         keras.utils.set_random_seed(recipe.seed)
-        trainer = AdversarialTrainer(_copied(parts), adversaries, channel)
+        defended = name == "defended"
+        trainer = AdversarialTrainer(
+            _copied(parts),
+            adversaries,
+            channel,
+            regularizers=regularizers if defended else (),
+            initial=recipe.initial if defended else None,
+        )
         steps = recipe.epochs * -(-len(train) // recipe.batch_size)
         trainer.compile(
             optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)),
@@ -98,6 +111,9 @@ def train_pair(
             loss=task_loss(parts.model),
             metrics=["accuracy"],
         )
+        if recipe.initial == "pretrained" and not defended:
+            logs = trainer.evaluate(batches(test, 256), return_dict=True, verbose=0)
+            return trainer.partition, {f"val_{key}": [float(value)] for key, value in logs.items()}
         callbacks = []
         if progress is not None:
             report = progress

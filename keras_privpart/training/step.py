@@ -19,9 +19,10 @@ from keras_privpart.training.regularizers import Crossing, Regularizer
 from keras_privpart.training.roster import Roster
 from keras_privpart.training.routing import Reading, added, as_list, as_structure, backward, mean_error, merged, towards_goal, views
 from keras_privpart.training.schedules import is_off, weight_at
+from keras_privpart.training.workers import SeveralWorkers, reducible
 
 
-class AdversarialStep(keras.Model):
+class AdversarialStep(SeveralWorkers):
     """Base of the trainer: `train_step` and `test_step`, over what the trainer's constructor and `compile` put in place."""
 
     partition: Partition
@@ -174,7 +175,7 @@ class AdversarialStep(keras.Model):
             recovered.update_state(objectives.recovered_share(reading.error, reading.ignorant_error))
         for penalty, tracker in zip(penalties, self.penalty_trackers, strict=True):
             tracker.update_state(penalty)
-        return self.compute_metrics(x, y, scores, sample_weight=sample_weight)
+        return reducible(self.compute_metrics(x, y, scores, sample_weight=sample_weight))
 
     # Variables -------------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def test_every_command_prints_one_json_object(chain):
 
 def test_the_run_folder_carries_what_the_next_command_needs(chain):
     assert {p.name for p in (chain / "run").iterdir()} >= {"device.keras", "server.keras", "train.json", "undefended", "defended", "report"}
-    assert not [p for p in chain.rglob(".*")], "nothing temporary is left"
+    assert not list(chain.rglob(".*")), "nothing temporary is left"
 
 
 def test_the_bundle_carries_contract_audit_and_channel(chain):

@@ -111,6 +111,14 @@ def nested_dicts():
     return keras.Model({"x": x}, {"left": layers.Dense(2, name="left")(out["sum"]), "right": out["wide"]}), {"x": _image(3)}
 
 
+def nested_by_name():
+    """A nested model that takes a list in one order is called on a dict, which Python sorts the other way round."""
+    b, a = keras.Input((2,), name="b"), keras.Input((2,), name="a")
+    listed = keras.Model([b, a], layers.Concatenate(name="joined")([layers.Dense(2, name="of_b")(b), a]), name="listed")
+    x, y = keras.Input((2,), name="x"), keras.Input((2,), name="y")
+    return keras.Model([x, y], layers.Dense(1)(listed({"a": layers.Dense(2, name="of_y")(y), "b": x}))), [_image(2), _image(2)]
+
+
 def dicts():
     image, meta = keras.Input((4, 4, 1), name="image"), keras.Input((2,), name="meta")
     x = layers.Dense(3, name="mix")(layers.Concatenate()([layers.Flatten()(image), layers.Dense(2, name="embed")(meta)]))
@@ -196,6 +204,19 @@ def repeated_masks():
     return keras.Model(steps, layers.Attention(name="attend")([x, x])), batch
 
 
+def adapted_inputs():
+    """Keras adapts dtype and rank on the way into a nested model, which rounds."""
+    half = keras.Input((4,), dtype="float16")
+    rounded = keras.Model(half, layers.Dense(3, name="of_rounded")(half), name="rounded")
+    steps = keras.Input((3, 1))
+    stepwise = keras.Model(steps, layers.GRU(3, name="of_steps")(steps), name="stepwise")
+    column = keras.Input((3,))
+    flat = keras.Model(column, layers.Dense(2, name="of_column")(column), name="flat")
+    x = keras.Input((4,), name="x")
+    y = stepwise(rounded(layers.Dense(4, name="first")(x)))
+    return keras.Model(x, flat(keras.ops.expand_dims(y, axis=-1))), _image(4)
+
+
 def convolution_1d():
     signal = keras.Input((12, 2), name="signal")
     x = layers.SeparableConv1D(4, 3)(signal)
@@ -220,6 +241,7 @@ ARCHITECTURES = (
     transformer,
     transfer,
     nested_dicts,
+    nested_by_name,
     dicts,
     several_outputs_of_one_operation,
     arithmetic,
@@ -230,6 +252,7 @@ ARCHITECTURES = (
     early_exits,
     clashing_names,
     repeated_masks,
+    adapted_inputs,
     convolution_1d,
     positions_by_index,
 )

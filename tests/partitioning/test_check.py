@@ -50,6 +50,8 @@ def test_a_cut_that_separates_has_no_problem(small):
         ("x", RawInput("x", ("'first'",)), r"Received the input 'x' as a cut; it would cross raw. Cut later, at 'first'"),
         (["relu#1", "first"], NeedlessTensor("first"), r"Received 'first' in the cut; the server half would not use it"),
         ("scores", NothingLeft(("scores",)), r"'scores', at the model's outputs; .* Cut earlier"),
+        (["relu#1", "sum"], NeedlessTensor("relu#1"), r"Received 'relu#1' in the cut"),
+        (["sum", "split"], NeedlessTensor("split:0"), r"Received 'split:0' in the cut"),
         (7, NotAnAddress("7"), r"Received at=7; expected the address of a tensor"),
         ([], NotAnAddress("[]"), r"Received at=\[\]"),
         (
@@ -198,6 +200,11 @@ class TestPublicInputs:
         sent = np.asarray(parts.device(x["speech"]))
         assert np.array_equal(parts.server([sent, x["language"]]), model(x))
         assert np.array_equal(parts.server({"boundary": sent, "language": x["language"]}), model(x))
+
+    def test_public_input_is_no_cut(self, translator):
+        model, _ = translator
+        assert kp.check(model, "language", public_inputs="language") == [NotAnAddress("'language'")]
+        assert kp.check(model, ["voice", "language"], public_inputs="language") == []
 
     def test_public_input_may_go_to_both(self):
         x, p = keras.Input((3,), name="x"), keras.Input((3,), name="p")

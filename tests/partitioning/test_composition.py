@@ -26,6 +26,7 @@ def test_every_cut_composes(architecture):
     model, x = architecture
     table = kp.cuts(model)
     assert len(table) > 0
+    assert kp.cuts(model) == table
     for cut in table:
         parts = kp.partition(model, at=cut)
         parts.verify(x)

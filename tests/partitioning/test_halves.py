@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -122,6 +124,14 @@ class TestSave:
             parts.save(tmp_path / "parts", overwrite=True)
         assert os.listdir(tmp_path) == ["parts"]
         kp.Partition.load(tmp_path / "parts").verify(X)
+
+    def test_loads_in_another_process(self, tmp_path):
+        ids = keras.Input((5,), dtype="int32", name="ids")
+        embedded = layers.Embedding(9, 4, mask_zero=True, name="embedding")(ids)
+        parts = kp.partition(keras.Model(ids, layers.LSTM(3)(embedded)), at="embedding")
+        parts.with_channel(kp.GaussianChannel(0.0, normalize=False)).save(tmp_path / "parts")
+        script = "import sys, numpy, keras_privpart as kp; kp.Partition.load(sys.argv[1]).verify(numpy.array([[1, 2, 0, 0, 0]], 'int32'))"
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "parts")], check=True, capture_output=True)
 
     def test_public_inputs_survive(self, tmp_path):
         x, p = keras.Input((6,), name="x"), keras.Input((6,), name="p")

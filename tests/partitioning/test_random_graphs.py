@@ -105,11 +105,13 @@ def build(plan):
 def test_cuts_of_random_graphs(plan, data):
     drawn = build(plan)
     table = kp.cuts(drawn.model)
+    assert len({cut.tensors for cut in table}) == len(table)
     for cut in table:
         assert not drawn.reaches_raw(cut.tensors)
         assert set(cut.tensors) <= drawn.behind(cut.tensors), "a tensor is sent for nothing"
         parts = kp.partition(drawn.model, at=cut)
         parts.verify(drawn.x)
+        assert parts.server.output_names == drawn.model.output_names
 
     singles = {t for t in drawn.parents if not drawn.reaches_raw({t}) and drawn.outputs != (t,)}
     assert {cut.tensors[0] for cut in table if len(cut.tensors) == 1} == singles
@@ -126,7 +128,9 @@ def test_cuts_of_random_graphs(plan, data):
         assert all(a in drawn.parents[b] for a, b in zip(problem.path, problem.path[1:], strict=False))
         assert bool(problem.nearest) == bool(table)
     if not problems:
-        kp.partition(drawn.model, at=sorted(chosen)).verify(drawn.x)
+        parts = kp.partition(drawn.model, at=sorted(chosen))
+        parts.verify(drawn.x)
+        assert parts.server.output_names == drawn.model.output_names
     assert not any(isinstance(p, RawInput) for p in problems)
     if any(isinstance(p, NothingLeft) for p in problems):
         assert chosen >= set(drawn.outputs)

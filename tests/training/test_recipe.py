@@ -62,3 +62,14 @@ def test_a_model_with_two_outputs_is_left_to_python():
     model = keras.Model(inputs, [layers.Dense(2)(z), layers.Dense(3)(z)])
     with pytest.raises(TrainingError, match="2 outputs; expected one"):
         task_loss(model)
+
+
+def test_a_pretrained_model_is_its_own_reference_and_keeps_its_server_half():
+    given = parts()
+    pair = train_pair(given, DATA, DATA, Recipe(epochs=1, initial="pretrained"), [kp.ReconstructionAdversary()])
+    for mine, reference in zip(pair.undefended.model.get_weights(), given.model.get_weights(), strict=True):
+        assert np.array_equal(mine, reference)
+    assert len(pair.undefended_history["val_accuracy"]) == 1
+    for mine, reference in zip(pair.defended.server.get_weights(), given.server.get_weights(), strict=True):
+        assert np.array_equal(mine, reference)
+    assert not np.array_equal(pair.defended.device.get_weights()[0], given.device.get_weights()[0])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -21,17 +23,19 @@ from keras_privpart.errors import AuditError
 from keras_privpart.training import networks
 
 COLLAPSE = 0.1
+RETRY_RATE = 0.25
 _RETRY = 7919
 
 
 class DecoderAttack(Attack):
     """A decoder trained from scratch on the attacker's pairs of what is seen and picture.
 
-    The losses are `"mse"`, `"ssim"` (1 - SSIM) and `"mixed"` (1 - SSIM + 5 MSE). An SSIM loss can get stuck on one grey picture
-    for all inputs, because its gradient vanishes there. So after every fit with `"ssim"` or `"mixed"` the reconstructions of the
-    held-out examples are compared with each other: where their standard deviation over examples, averaged over pixels, is under a
-    tenth of the pictures' own, the decoder is trained once more, with another seed and the mixed loss, and the one of the two with the
-    higher SSIM on the held-out examples stays. (Where what is seen says nothing, both are one grey picture, rightly.)
+    The losses are `"mse"`, `"ssim"` (1 - SSIM) and `"mixed"` (1 - SSIM + 5 MSE). A decoder can get stuck on one picture for all
+    inputs: an SSIM loss on a grey one, because its gradient vanishes there, any loss on a black or white one, in the saturated sigmoid.
+    So after every fit the reconstructions of the held-out examples are compared with each other: where their standard deviation
+    over examples, averaged over pixels, is under a tenth of the pictures' own, the decoder is trained once more, with another seed, a
+    quarter of the learning rate and, in place of an SSIM loss, the mixed one; of the two the one with the higher SSIM on the held-out
+    examples stays. (Where what is seen says nothing, both are one grey picture, rightly.)
 
     Args:
         size: of the network, see `training.networks.decoder`.
@@ -50,6 +54,7 @@ class DecoderAttack(Attack):
         self.size = size
         self.loss = loss
         self.keep = keep
+        self._mean = np.empty(0)
         self._learners: dict[Any, Learner] = {}
         self._learner: Learner | None = None
 
@@ -59,28 +64,28 @@ class DecoderAttack(Attack):
     def fit(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
         self.notes = ()
         pictures, check = as_images(known.x), as_images(held_out.x)
+        self._mean = np.mean(pictures, axis=0)
         seen = [tf.constant(t) for t in view.see(held_out.x)]
 
-        def trained(loss: str, seed: int) -> Learner:
+        def trained(loss: str, effort: Effort, seed: int) -> Learner:
             learner = self._prepared(seen, check.shape[1:], loss)
             learner.fit(lambda: view.chunks(known.x, pictures), (seen, tf.constant(check)), len(pictures), effort, seed)
             return learner
 
-        self._learner = trained(self.loss, seed)
-        if self.loss == "mse":
-            return
+        self._learner = trained(self.loss, effort, seed)
         first = self._learner.predict(seen)
         if _spread(first) >= COLLAPSE * _spread(check):
             return
         kept = self._learner.weights()
-        again = trained("mixed", seed + _RETRY)
+        careful = replace(effort, learning_rate=effort.learning_rate * RETRY_RATE)
+        again = trained("mse" if self.loss == "mse" else "mixed", careful, seed + _RETRY)
         better = _mean_ssim(check, again.predict(seen)) > _mean_ssim(check, first)
         if better:
             self._learner = again
         else:
             self._learner.restore(kept)
-        outcome = "was the better one and counts" if better else "was no better"
-        self.notes = (f"its reconstructions hardly differed (seed {seed}); trained again with the mixed loss, which {outcome}",)
+        outcome = "was better and counts" if better else "was no better"
+        self.notes = (f"its reconstructions hardly differed (seed {seed}); a second one, trained more slowly, {outcome}",)
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
         if self._learner is None:
@@ -92,8 +97,15 @@ class DecoderAttack(Attack):
         shapes = tuple(tuple(t.shape[1:]) for t in seen)
         key = (shapes, image_shape, loss)
         if key not in self._learners:
-            self._learners[key] = Learner(lambda: networks.decoder(shapes, image_shape, self.size), LOSSES[loss])
+            self._learners[key] = Learner(lambda: self._fresh(shapes, image_shape), LOSSES[loss])
         return self._learners[key]
+
+    def _fresh(self, shapes: Sequence[tuple[int, ...]], image_shape: tuple[int, ...]) -> keras.Model:
+        """A decoder that starts from the mean of the attacker's pictures: what it can say before it has seen anything."""
+        network = networks.decoder(shapes, image_shape, self.size)
+        mean = np.clip(self._mean, 0.01, 0.99)
+        network.get_layer("dense_path").bias.assign(np.log(mean / (1 - mean)).ravel())
+        return network
 
 
 def _spread(images: np.ndarray) -> float:

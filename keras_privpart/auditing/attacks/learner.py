@@ -47,6 +47,9 @@ class Learner:
         self._network = build()
         self._moments = [(tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))) for v in self._trainable]
         self._step = tf.Variable(0, dtype=tf.int64)
+        channels = [x.shape[-1] if len(x.shape) > 1 else 1 for x in self._network.inputs]
+        self._shift = [tf.Variable(tf.zeros([c])) for c in channels]
+        self._scale = [tf.Variable(tf.ones([c])) for c in channels]
         self._train = tf.function(self._train_batches, reduce_retracing=True)
         self._validate = tf.function(self._mean_loss, reduce_retracing=True)
         inputs = [tf.TensorSpec(x.shape, tf.float32) for x in self._network.inputs]
@@ -77,6 +80,7 @@ class Learner:
             The lowest validation loss; infinite if no epoch gave a finite one.
         """
         self._renew(seed)
+        self._standardise(held_out[0])
         order = np.random.default_rng(seed)
         size = min(effort.batch_size, examples)
         total, patience = effort.epochs * max(1, examples // size), max(3, math.ceil(effort.patience * effort.epochs))
@@ -121,8 +125,23 @@ class Learner:
                 moment.assign(tf.zeros_like(moment))
         self._step.assign(0)
 
+    def _standardise(self, tensors: list[tf.Tensor]) -> None:
+        """Sets what is subtracted from and divides each channel, by these examples.
+
+        The network normalises as well, but in single precision: a channel that is the same for all would become amplified rounding.
+        """
+        for tensor, shift, scale in zip(tensors, self._shift, self._scale, strict=True):
+            rows = np.asarray(tensor, "float64").reshape(-1, shift.shape[0])
+            mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+            shift.assign(mean.astype("float32"))
+            scale.assign(np.where(deviation > 1e-6 * np.abs(rows).max(axis=0), deviation, 1.0).astype("float32"))
+
+    def _answer(self, tensors: list[tf.Tensor], training: bool) -> tf.Tensor:
+        ready = [(t - shift) / scale for t, shift, scale in zip(tensors, self._shift, self._scale, strict=True)]
+        return self._network(ready if len(ready) > 1 else ready[0], training=training)
+
     def _outputs(self, tensors: list[tf.Tensor]) -> tf.Tensor:
-        return self._network(tensors if len(tensors) > 1 else tensors[0], training=False)
+        return self._answer(tensors, training=False)
 
     def _mean_loss(self, tensors: list[tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
         total = tf.constant(0.0)
@@ -135,9 +154,8 @@ class Learner:
     def _train_batches(self, tensors: list[tf.Tensor], truth: tf.Tensor, batches: tf.Tensor, rates: tf.Tensor) -> None:
         for i in tf.range(tf.shape(batches)[0]):
             rows = batches[i]
-            seen = [tf.gather(t, rows) for t in tensors]
             with tf.GradientTape() as tape:
-                answer = self._network(seen if len(seen) > 1 else seen[0], training=True)
+                answer = self._answer([tf.gather(t, rows) for t in tensors], training=True)
                 loss = tf.reduce_mean(self._loss(tf.gather(truth, rows), answer))
             # One wild batch must not end an attack: attackers are compared by their best, not by their luck.
             gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, self._trainable), 5.0)
