@@ -1,5 +1,7 @@
 # `make demo` and `make test` need Python 3.10-3.13 and nothing else: each makes the virtual environment it runs in.
 
+# A worker a core; the tests of one file stay together, for they share what is slow to make.
+PYTEST ?= -n auto --dist loadfile
 VENV ?= .venv
 WHEEL_VENV ?= .venv-wheel
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \

@@ -23,6 +23,7 @@ EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.6",
     "scikit-image>=0.24",
 ]

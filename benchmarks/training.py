@@ -253,7 +253,8 @@ def main() -> None:
     times = measure(options.rounds, options.steps)
     names = [] if options.no_memory else [n for name, other, _ in COMPARISONS[:2] for n in (name, other)]
     memory = {name: peak_memory(name, 10) for name in names}
-    text = table(times, memory, f"python benchmarks/training.py --rounds {options.rounds} --steps {options.steps}")
+    command = f"python benchmarks/training.py --rounds {options.rounds} --steps {options.steps}"
+    text = table(times, memory, command + " --no-memory" * options.no_memory)
     print(text)
     if options.output is not None:
         options.output.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ import click
 
 from keras_privpart.errors import DataError
 
-from .console import emit, json_option, progress_bar
+from .console import emit, import_tensorflow, json_option, progress_bar
 from .data_source import DataSource, data_options
 
 _CHUNK = 256
@@ -46,6 +46,7 @@ def predict(
     """
     if (input_file is None) == (options["dataset"] is None):
         raise click.UsageError("Give the inputs once: --dataset or --input.")
+    import_tensorflow()
     from keras_privpart.serving import Client
 
     with Client(bundle, server, timeout=timeout) as client:

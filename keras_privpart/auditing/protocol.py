@@ -197,6 +197,7 @@ def _pictures(report: AuditReport, outcomes: Sequence[Outcome], test: Samples, c
     samples = next(o.samples for o in outcomes if o.result is best)
     if not samples:
         return None
+    count = min(count, *(len(sample) for sample in samples.values()))
     original = as_images(test.x[:count])
     return PictureRows(best.attack, original, *(samples[side][:count] for side in ("ceiling", "boundary", "floor")))
 

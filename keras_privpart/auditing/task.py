@@ -15,7 +15,7 @@ from keras_privpart.partitioning.halves import Partition
 
 EPOCHS = 60
 PATIENCE = 6
-_BATCH = 64
+_BATCH, _BATCHES = 64, 32
 _LEARNING_RATE = 1e-3
 
 
@@ -42,9 +42,9 @@ def correct(answer: list[np.ndarray], samples: Samples) -> np.ndarray | None:
 def undefended_twin(partition: Partition, train: Samples, held_out: Samples, seed: int) -> tuple[Partition, str]:
     """The same architecture with fresh weights, trained on the task alone, cut at the same place, without a channel.
 
-    Plain training: Adam at 0.001, batches of 64, at most 60 epochs, ended after 6 epochs without a lower validation loss, best
-    weights kept. The loss follows the output: cross-entropy for classes (of logits or probabilities, whichever the model gives),
-    binary cross-entropy for a single unit.
+    Plain training: Adam at 0.001, at most 60 epochs of at least 32 batches of at most 64, ended after 6 epochs without a
+    lower validation loss, best weights kept. The loss follows the output: cross-entropy for classes (of logits or probabilities,
+    whichever the model gives), binary cross-entropy for a single unit.
 
     Returns:
         The twin and a sentence that says how it was made.
@@ -76,7 +76,7 @@ def undefended_twin(partition: Partition, train: Samples, held_out: Samples, see
         train.x,
         np.asarray(labels).reshape(len(train)),
         validation_data=(held_out.x, np.asarray(held_out.targets[TASK]).reshape(len(held_out))),
-        batch_size=_BATCH,
+        batch_size=max(1, min(_BATCH, len(train) // _BATCHES)),
         epochs=EPOCHS,
         callbacks=[stop],
         verbose=0,

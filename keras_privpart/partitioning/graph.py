@@ -56,8 +56,9 @@ def refusal(model: Any) -> str | None:
 def read(model: Any) -> Graph:
     """Reads the graph of a functional or Sequential model. Changes nothing in the model.
 
-    Nested functional and Sequential models are inlined on the same layers. Explicit `training=` arguments are carried on
-    to the calls after them, as Keras does while it runs the whole model, so that halves run separately behave alike.
+    Nested functional and Sequential models are inlined on the same layers; for that the model is run once on symbols. Explicit
+    `training=` arguments are carried on to the calls after them, as Keras does while it runs the whole model, so that halves run
+    separately behave alike.
 
     Raises:
         ModelError: the model keeps no graph.
@@ -66,7 +67,7 @@ def read(model: Any) -> Graph:
     if problem is not None:
         raise ModelError(problem)
     functional = _functional(model)
-    if not any(_inlinable(op) for op in functional.operations):
+    if not any(_inlinable(op) for op in functional.operations) and not _lost_masks(functional):
         return _read(model, functional.inputs, functional.outputs, {}, _carried_training(functional))
     noted: dict[int, tuple[Any, int, int]] = {}
     try:
@@ -182,6 +183,19 @@ def _read_by(node: Any) -> list[Any]:
 def _mask_shape(symbol: Any) -> tuple[int | None, ...] | None:
     mask = get_keras_mask(symbol)
     return getattr(symbol, _MASK_NOTE, None) if mask is None else tuple(mask.shape)
+
+
+def _lost_masks(functional: Any) -> bool:
+    """Whether symbols lack the masks that they have at run time: those of a model that was cut out of another by `keras.Model`."""
+    for node in _run_order(functional):
+        layer = node.operation
+        if not isinstance(layer, Layer) or not layer.supports_masking or node.is_input:
+            continue
+        own = not type(layer).__module__.startswith("keras.") and type(layer).compute_mask is not Layer.compute_mask
+        makes_masks = own or isinstance(layer, (keras.layers.Embedding, keras.layers.Masking))
+        if makes_masks and all(_mask_shape(symbol) is None for symbol in node.outputs):
+            return True
+    return False
 
 
 def _run_order(functional: Any) -> list[Any]:

@@ -16,7 +16,7 @@ def digits():
     order = np.random.default_rng(0).permutation(len(data.target))
     x, y = (data.images[order, ..., None] / 16).astype("float32"), data.target[order]
     whole = Samples(x, {"task": y, "odd": y % 2})
-    return whole[:700], whole[700:900]
+    return whole[:500], whole[500:650]
 
 
 def cut_behind(boundary_layer):

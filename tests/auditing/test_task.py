@@ -55,7 +55,8 @@ def defended():
     return partition(model, "cut").with_channel(GaussianChannel(stddev=5.0))
 
 
-def test_twin_is_trained_without_the_defence(defended, digits):
+def test_twin_is_trained_without_the_defence(defended, digits, monkeypatch):
+    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 40)
     before = [w.copy() for w in defended.model.get_weights()]
     parts = split(*digits, 0.15, 0)
     twin, how = undefended_twin(defended, parts.known, parts.held_out, seed=0)
@@ -63,7 +64,7 @@ def test_twin_is_trained_without_the_defence(defended, digits):
     assert twin.channel == ()
     assert twin.boundary.sources == defended.boundary.sources
     answers = np.asarray(twin.server(twin.device(parts.victims.x)))
-    assert correct([answers], parts.victims).mean() > 0.85
+    assert correct([answers], parts.victims).mean() > 0.8  # an untrained one has 0.1
     for a, b in zip(before, defended.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 

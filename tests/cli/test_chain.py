@@ -19,7 +19,7 @@ def chain(tmp_path_factory, model_file):
     for arguments in (
         ["partition", model_file, "--at", "narrow", "--out", folder / "run"],
         ["train", folder / "run", "--dataset", "digits", "--epochs", "3", "--noise", "0.3", "--seed", "1"],
-        ["audit", folder / "run", "--seeds", "1"],
+        ["audit", folder / "run", "--seeds", "1", "--epochs", "4"],
         ["export", folder / "run", "--to", folder / "digits"],
     ):
         command = [sys.executable, "-m", "keras_privpart.cli", *map(str, arguments), "--json"]

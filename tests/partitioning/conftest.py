@@ -204,6 +204,18 @@ def repeated_masks():
     return keras.Model(steps, layers.Attention(name="attend")([x, x])), batch
 
 
+def cut_out_of_another_model():
+    """What `keras.Model` makes of the middle of a model: its symbols have lost their masks, its layers have not."""
+    x = keras.Input((6,), name="x")
+    ids = keras.ops.cast(keras.ops.floor(x * 4), "int32")
+    y = layers.Embedding(9, 4, mask_zero=True, name="embedding")(ids)
+    y = layers.MultiHeadAttention(2, 3, name="attention")(y, y)
+    out = layers.LSTM(3, name="reader")(layers.Dropout(0.1)(y))
+    batch = RNG.integers(1, 9, (3, 6)).astype("int32")
+    batch[:, 4:] = 0
+    return keras.Model(ids, out), batch
+
+
 def adapted_inputs():
     """Keras adapts dtype and rank on the way into a nested model, which rounds."""
     half = keras.Input((4,), dtype="float16")
@@ -253,6 +265,7 @@ ARCHITECTURES = (
     clashing_names,
     repeated_masks,
     adapted_inputs,
+    cut_out_of_another_model,
     convolution_1d,
     positions_by_index,
 )
