@@ -27,7 +27,7 @@ wheel: $(VENV)/.for-development
 	$(BIN)/python -m build --wheel --outdir dist .
 	rm -rf build
 	@$(BIN)/python -c "import sys, zipfile as z; t = {n.split('/')[0] for n in z.ZipFile(sys.argv[1]).namelist()}; \
-	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(extra and f'the wheel holds {extra} besides the package')" dist/*.whl
+	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(f'the wheel holds {extra} besides the package' if extra else 0)" dist/*.whl
 
 # The same tests, from another directory, against what a user installs.
 wheel-test: wheel
