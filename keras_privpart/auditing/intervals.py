@@ -70,7 +70,7 @@ def leakage_of(attack: float, floor: float, ceiling: float, attacks: np.ndarray,
     room = ceilings - floors
     low, high = _interval(room)
     if not low > 0:
-        reason = f"Ceiling minus floor is {ceiling - floor:.3f} with a 95 % interval of {low:.3f} to {high:.3f}: no room between them"
+        reason = f"ceiling - floor is {ceiling - floor:.3f} with a 95 % interval of {low:.3f} to {high:.3f}: no room between them"
         return Leakage(None, reason=reason)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = np.where(room > 0, np.clip((attacks - floors) / room, 0.0, LEAKAGE_LIMIT), np.nan)

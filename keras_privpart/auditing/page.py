@@ -36,7 +36,7 @@ def render(report: AuditReport, *, pictures: bool = True) -> str:
         raise AuditError("The report page needs Jinja2, which is not installed. Run: pip install 'keras_privpart[report]'") from error
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
+    return template.render(
         report=report,
         sections=[_section(report, kind) for kind in report.kinds],
         pictures=_picture_rows(report) if pictures else None,
@@ -44,8 +44,6 @@ def render(report: AuditReport, *, pictures: bool = True) -> str:
         accuracies=[("defended", report.defended_accuracy), ("undefended", report.reference_accuracy)],
         interval=WHAT_THE_INTERVAL_IS,
     )
-    # A narrow screen must not break an interval or a percentage in two.
-    return page.replace("–", "\u2060–\u2060").replace(" %", "\u00a0%")
 
 
 def png(image: np.ndarray) -> str:
