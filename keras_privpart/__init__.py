@@ -34,7 +34,7 @@ _HOME = {
     "cuts": "partitioning.advisor",
     "export": "exporting.bundle",
     "partition": "partitioning.cut",
-    "with_bottleneck": "bottleneck",
+    "with_bottleneck": "partitioning.cut",
 }
 
 __all__ = [
@@ -68,13 +68,12 @@ __all__ = [
 if TYPE_CHECKING:
     from keras_privpart.auditing.protocol import audit
     from keras_privpart.auditing.report import AuditReport
-    from keras_privpart.bottleneck import with_bottleneck
     from keras_privpart.channels import DropoutChannel, GateChannel, GaussianChannel, LaplaceChannel, QuantizeChannel
     from keras_privpart.contract import Boundary, Contract
     from keras_privpart.errors import PrivPartError
     from keras_privpart.exporting.bundle import export
     from keras_privpart.partitioning.advisor import cuts
-    from keras_privpart.partitioning.cut import check, partition
+    from keras_privpart.partitioning.cut import check, partition, with_bottleneck
     from keras_privpart.partitioning.cutpoint import Cut
     from keras_privpart.partitioning.halves import Partition
     from keras_privpart.partitioning.table import CutTable

@@ -17,11 +17,12 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "errors": 0,
     "boundary": 1,
+    "integrity": 1,
+    "strict_json": 1,
     "threat_model": 1,
     "contract": 1,
     "datasets": 2,
     "channels": 3,
-    "bottleneck": 3,
     "partitioning": 3,
     "training": 4,
     "auditing": 5,

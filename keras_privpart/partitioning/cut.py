@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from keras_privpart.contract import Boundary
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.addresses import Addresses
 from keras_privpart.partitioning.assembly import Port, build
+from keras_privpart.partitioning.bottleneck import narrowed
 from keras_privpart.partitioning.calls import Graph
 from keras_privpart.partitioning.copying import copied
 from keras_privpart.partitioning.cutpoint import Cut, boundary_of
@@ -54,12 +56,14 @@ def partition(
     *,
     public_inputs: Sequence[str] = (),
     independent: bool = False,
+    bottleneck: int | None = None,
     device_budget: float | None = None,
     network: str | None = None,
 ) -> Partition:
     """Cuts a model into a device half and a server half with `server(device(x)) == model(x)`, bit for bit.
 
-    The model is not changed. The halves use its layers, so training a half trains the model, unless `independent`.
+    The model is not changed. The halves use its layers, so training a half trains the model, unless `independent`. With a `bottleneck`
+    the halves are those of another model, `result.model`, whose two new layers have yet to be trained.
 
     Args:
         model: a functional or Sequential Keras model.
@@ -67,7 +71,9 @@ def partition(
             `cuts(model)`, or `None` for the advisor's choice (`CutTable.choose`). Any set of tensors that separates the inputs
             from the outputs will do; every tensor of the set must be used by the server half.
         public_inputs: names of inputs that the server half may read raw, beside the boundary. All others never leave the device.
-        independent: whether the halves get layers of their own, with copies of the model's weights and state.
+        independent: whether the halves get layers of their own, with copies of the model's weights and state. `result.model` is then
+            the whole model on those layers.
+        bottleneck: features that cross at each place of the boundary, fewer than now (`with_bottleneck`). None for as many as there are.
         device_budget: multiply-adds that the device may spend on one example, for the advisor's choice.
         network: speed of the network, such as `"10Mbit/s"`: lets the advisor choose the cut with the shortest estimated time
             (`CutTable.fastest`) instead of the fewest bytes.
@@ -79,7 +85,8 @@ def partition(
 
     Raises:
         ModelError: the model keeps no graph, or a layer cannot be copied.
-        CutError: the cut is unknown or does not separate; names everything that is wrong with it. Or no cut is within the budget.
+        CutError: the cut is unknown or does not separate; names everything that is wrong with it. Or no cut is within the budget, or
+            the bottleneck does not fit the boundary.
 
     Example:
         >>> parts = partition(model, at="conv2_block3_out")
@@ -99,7 +106,31 @@ def partition(
     separation = separate(graph, tensors)
     boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
     _warn_of_lambdas(graph)
-    return _halves(copied(graph) if independent else graph, boundary, separation)
+    parts = _halves(_on_copies(graph) if independent else graph, boundary, separation)
+    return parts if bottleneck is None else with_bottleneck(parts, bottleneck)
+
+
+def with_bottleneck(parts: Partition, features: int) -> Partition:
+    """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
+
+    The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
+    transpose, the best guess without data; train them in. `verify` compares with the changed model, `result.model`, and not with the old.
+    Put channels on afterwards: `with_bottleneck(parts, 8).with_channel(...)`.
+
+    Args:
+        parts: a partition without a channel and without public inputs.
+        features: of the boundary's last axis, from 1 to one fewer than now.
+
+    Raises:
+        CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor.
+
+    Example:
+        >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
+        >>> parts.boundary.tensors[0].shape
+        (None, 14, 14, 8)
+    """
+    model, names = narrowed(parts, features)
+    return partition(model, at=names)
 
 
 def _refuse(problems: Sequence[Problem]) -> None:
@@ -171,6 +202,21 @@ def _nearest(graph: Graph, addresses: Addresses, tensors: Sequence[int], public:
     chosen = [*before[-1:], *single_before[-1:], *single_behind[:1]] or behind[:1]
     texts = [[addresses.of(t) for t in f.boundary] for f in chosen]
     return tuple(dict.fromkeys(repr(t[0] if len(t) == 1 else t) for t in texts))
+
+
+def _on_copies(graph: Graph) -> Graph:
+    """The same graph on layers of its own, with the whole model of them."""
+    graph = copied(graph)
+    whole = build(
+        graph,
+        [call.index for call in graph.calls if call.index not in graph.input_calls],
+        [Port(t, name) for t, name in zip(graph.inputs, graph.input_names, strict=True)],
+        [Port(t, name) for t, name in zip(graph.outputs, graph.output_names, strict=True)],
+        name=graph.model.name,
+        input_structure=graph.input_structure,
+        output_structure=graph.output_structure,
+    )
+    return replace(graph, model=whole)
 
 
 def _halves(graph: Graph, boundary: Boundary, separation: Separation) -> Partition:

@@ -22,7 +22,8 @@ class Partition:
     """A model cut in two. `server(device(x)) == model(x)`, bit for bit, as long as no channel stands on the boundary.
 
     Attributes:
-        model: the whole model as the user gave it; the halves share its weights unless they were made `independent`.
+        model: the whole model, whose weights the halves share: the one that was given, unless they were made `independent` or with a
+            bottleneck.
         device: from the model's inputs to the boundary, channel included. One tensor, or a list in the boundary's order.
         server: from the boundary to the model's outputs, in the model's own output structure. Takes the boundary's tensors under
             their wire names, then the public inputs.

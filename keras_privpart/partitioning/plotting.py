@@ -30,7 +30,7 @@ def draw(table: CutTable, path: Path, mark: Cut | None) -> Path:
     if probed:
         known = [(c.depth, c.leakage) for c in table if c.leakage is not None]
         panels[2].plot(*zip(*known, strict=True), "o-", color="tab:red")
-        panels[2].set(ylabel="leakage (quick probe)")
+        panels[2].set(ylabel="leakage (quick probe)", ylim=(0, max(1.05, 1.05 * max(value for _, value in known))))
     for panel in panels:
         panel.grid(alpha=0.3)
         if mark is not None:

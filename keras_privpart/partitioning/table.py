@@ -125,10 +125,10 @@ class CutTable(Sequence[Cut]):
         trained = self._trained()
         if device_budget is not None:
             pool = _within(trained, device_budget)
-            reason = f"fewest bytes of the {len(pool)} cuts with at most {device_budget:,.0f} multiply-adds on the device"
+            reason = f"{_fewest(pool)} with at most {device_budget:,.0f} multiply-adds on the device"
         elif small := [c for c in trained if c.device_share <= max_device_share]:
             pool = small
-            reason = f"fewest bytes of the {len(pool)} cuts with at most {max_device_share:.0%} of the parameters on the device"
+            reason = f"{_fewest(pool)} with at most {max_device_share:.0%} of the parameters on the device"
         else:
             smallest = min(c.device_share for c in trained)
             pool = [c for c in trained if c.device_share == smallest]
@@ -214,6 +214,10 @@ class CutTable(Sequence[Cut]):
         if not self.rows:
             raise CutError("Received an empty table; expected at least one cut. Loosen the filter; without one, no cut divides this model.")
         return [c for c in self.rows if c.device_trainable] or list(self.rows)
+
+
+def _fewest(pool: Sequence[Cut]) -> str:
+    return "the only cut" if len(pool) == 1 else f"fewest bytes of the {len(pool)} cuts"
 
 
 def _within(rows: Sequence[Cut], budget: float) -> list[Cut]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_privpart.bottleneck import Expand
+from keras_privpart.partitioning.bottleneck import Expand
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training import objectives, replicas

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import keras_privpart as kp
-from keras_privpart.errors import VerificationError
 
 # Keras says so of any nested model, and passes the mask on all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer 'encoder' .of type Sequential. was passed an input with a mask")
@@ -86,6 +85,5 @@ def test_halves_share_weights_unless_independent(architecture):
     assert len(parts.device.trainable_weights) == len(apart.device.trainable_weights)
     for weight in apart.device.trainable_weights:
         weight.assign(weight + 1)
-    if apart.device.trainable_weights:
-        with pytest.raises(VerificationError, match="differs by up to"):
-            apart.verify(x)
+    apart.verify(x)  # whole and halves of the copy are one
+    parts.verify(x)

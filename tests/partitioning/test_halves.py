@@ -34,16 +34,18 @@ class Shift(layers.Layer):
 
 
 class TestVerify:
-    def test_names_the_output_and_the_difference(self, parts):
-        apart = kp.partition(parts.model, at="hidden", independent=True)
+    def test_names_the_output_and_the_difference(self, parts, tmp_path):
+        parts.save(tmp_path / "parts")
+        apart = kp.Partition.load(tmp_path / "parts")  # each with weights of its own
         apart.verify(X)
         bias = apart.server.get_layer("scores").bias
         bias.assign([0.5, 0.0, 0.0])
         with pytest.raises(VerificationError, match=r"compose to the model 'small': output 'scores' differs by up to 0\.\d+"):
             apart.verify(X)
 
-    def test_a_difference_of_one_bit_is_one(self, parts):
-        apart = kp.partition(parts.model, at="hidden", independent=True)
+    def test_a_difference_of_one_bit_is_one(self, parts, tmp_path):
+        parts.save(tmp_path / "parts")
+        apart = kp.Partition.load(tmp_path / "parts")
         kernel = apart.device.get_layer("hidden").kernel
         kernel.assign(np.nextafter(kernel.numpy(), 10))
         with pytest.raises(VerificationError, match="differs by up to"):

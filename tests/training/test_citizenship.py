@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 import keras_privpart as kp
-from keras_privpart.bottleneck import with_bottleneck
 from keras_privpart.errors import TrainingError
+from keras_privpart.partitioning.cut import with_bottleneck
 from keras_privpart.training import goals, regularizers
 
 EAGER = {"run_eagerly": True}

@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning.cut import partition
 from keras_privpart.partitioning.halves import Partition
 
 
@@ -23,24 +22,11 @@ class Expand(keras.layers.Dense):
     """Back to as many features as the server half takes, likewise. Begins the server half."""
 
 
-def with_bottleneck(parts: Partition, features: int) -> Partition:
-    """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
-
-    The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
-    transpose, the best guess without data; train them in. `verify` compares with the changed model, `result.model`, and not with the old.
-    Put channels on afterwards: `with_bottleneck(parts, 8).with_channel(...)`.
-
-    Args:
-        parts: a partition without a channel.
-        features: of the boundary's last axis, from 1 to one fewer than now.
+def narrowed(parts: Partition, features: int) -> tuple[keras.Model, list[str]]:
+    """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
 
     Raises:
-        CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor.
-
-    Example:
-        >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
-        >>> parts.boundary.tensors[0].shape
-        (None, 14, 14, 8)
+        CutError: as `with_bottleneck`.
     """
     if parts.channel:
         raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
@@ -67,7 +53,7 @@ def with_bottleneck(parts: Partition, features: int) -> Partition:
     if public:
         raise CutError(f"Received a partition with the public inputs {list(parts.public_inputs)}; expected none with a bottleneck.")
     whole = keras.Model(parts.device.input, _through(parts.server, expanded), name=parts.model.name)
-    return partition(whole, at=names if len(names) > 1 else names[0])
+    return whole, names
 
 
 def _narrows(z: Any) -> bool:

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_privpart.bottleneck import with_bottleneck
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning.cut import partition
+from keras_privpart.partitioning.cut import partition, with_bottleneck
 
 X = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype("float32")
 
@@ -44,6 +43,16 @@ def test_it_starts_as_an_orthonormal_projection_and_its_transpose():
     up = narrow.model.get_layer("bottleneck_expansion_0").get_weights()[0]
     assert np.allclose(down.T @ down, np.eye(4), atol=1e-5)
     assert np.array_equal(up, down.T)
+
+
+def test_partition_makes_it_at_once():
+    whole = model()
+    narrow = partition(whole, at=["a", "b"], bottleneck=2)
+    assert narrow.boundary == with_bottleneck(partition(whole, at=["a", "b"]), 2).boundary
+    narrow.verify(X)
+    apart = partition(whole, at=["a", "b"], bottleneck=2, independent=True)
+    assert not {id(v) for v in apart.model.variables} & {id(v) for v in whole.variables}
+    apart.verify(X)
 
 
 def test_a_channel_goes_on_top():
