@@ -29,12 +29,13 @@ wheel: $(VENV)/.for-development
 	@$(BIN)/python -c "import sys, zipfile as z; t = {n.split('/')[0] for n in z.ZipFile(sys.argv[1]).namelist()}; \
 	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(f'the wheel holds {extra} besides the package' if extra else 0)" dist/*.whl
 
-# The same tests, from another directory, against what a user installs.
+# From another directory, against what a user installs: the tests that go through all of the package, every command among them.
+WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,test_layout.py cli serving/test_client.py)
 wheel-test: wheel
 	rm -rf $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python $(PIP_INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[dev]"
-	cd / && $(CURDIR)/$(WHEEL_VENV)/bin/python -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider $(CURDIR)/tests $(PYTEST)
+	cd / && $(CURDIR)/$(WHEEL_VENV)/bin/python -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider $(WHEEL_TESTS) $(PYTEST)
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Found no Python 3.10-3.13; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }

@@ -12,16 +12,24 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_privpart/__init__.
 REMAPPED = {"keras_privpart.serving": "serving", "keras_privpart.cli": "cli"}
 
 EXTRAS = {
+    "certs": ["cryptography>=42"],
     "litert": ["ai-edge-litert>=2.0"],
+    "metrics": ["prometheus_client>=0.20"],
     "optimize": ["tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
+    "sweep": ["distributed>=2024.8"],
     "tensorboard": ["tensorboard>=2.18"],
 }
 EXTRAS["dev"] = [
+    *EXTRAS["certs"],
+    *EXTRAS["metrics"],
     *EXTRAS["report"],
+    *EXTRAS["sweep"],
     "build>=1.2",
     "hypothesis>=6.100",
+    "kubernetes-validate>=1.31",
     "mypy>=1.10",
+    "opentelemetry-sdk>=1.25",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.6",
@@ -39,7 +47,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=[*find_packages(include=["keras_privpart", "keras_privpart.*"]), *REMAPPED],
     package_dir=REMAPPED,
-    package_data={"keras_privpart": ["py.typed"], "keras_privpart.auditing": ["*.html"]},
+    package_data={"keras_privpart": ["py.typed"], "keras_privpart.auditing": ["*.html"], "keras_privpart.serving": ["deploy/*"]},
     install_requires=[
         "tensorflow>=2.18,<2.22",
         "keras>=3.12,<4",
@@ -50,7 +58,7 @@ setup(
         "grpcio>=1.66",
         "numpy>=1.26",
         "protobuf>=4.25",
-        "scikit-learn>=1.4",
+        "scikit-learn>=1.7",
         "tqdm>=4.66",
     ],
     extras_require=EXTRAS,

@@ -121,6 +121,7 @@ class Benchmark:
         self._train = data.train[: options.examples]
         self._attacker = data.train[options.examples : options.examples + options.attacker]
         self._test, self._victims = data.test, data.test[: options.victims]
+        self._attackers = attackers()  # compiled once for all rows
 
     def partition(self, name: str, seed: int) -> Any:
         """The trained partition of a row, from its folder where it is there."""
@@ -139,8 +140,6 @@ class Benchmark:
 
     def result(self, name: str, seed: int) -> dict[str, float]:
         """Task accuracy and leakage of a row, from its file where it is there."""
-        import keras
-
         import keras_privpart as kp
 
         path = self._place(name, seed).with_suffix(".json")
@@ -148,10 +147,9 @@ class Benchmark:
             parts, reference = self.partition(name, seed), self.partition(UNDEFENDED, seed)
             found = {"accuracy": self._accuracy(parts), "undefended": self._accuracy(reference)}
             audit = {"seeds": self._options.audit_seeds, "epochs": self._options.attack_epochs, "cache": self._options.work / "attacks"}
-            report = kp.audit(parts, self._attacker, self._victims, reference=reference, attacks=attackers(), **audit)
+            report = kp.audit(parts, self._attacker, self._victims, reference=reference, attacks=self._attackers, **audit)
             path.with_suffix(".part").write_text(json.dumps(found | leakage_of(report)))
             path.with_suffix(".part").replace(path)
-            keras.backend.clear_session()
         return dict(json.loads(path.read_text()))
 
     def _place(self, name: str, seed: int) -> Path:
@@ -163,10 +161,10 @@ class Benchmark:
 
 
 def attackers() -> list[Any]:
-    """A small and a large decoder, with different losses: what a benchmark of so many rows can afford."""
+    """A small and a medium decoder, with different losses: what a benchmark of so many rows can afford."""
     from keras_privpart.auditing.attacks import DecoderAttack
 
-    return [DecoderAttack("small", "mse"), DecoderAttack("large", "mixed")]
+    return [DecoderAttack("small", "mse"), DecoderAttack("medium", "mixed")]
 
 
 def leakage_of(report: Any) -> dict[str, float]:

@@ -85,7 +85,7 @@ def model() -> Any:
 def _train(parts: Any, data: Any, epochs: int, seed: int) -> Any:
     from keras_privpart.channels import GaussianChannel
     from keras_privpart.training.adversaries import ReconstructionAdversary
-    from keras_privpart.training.recipe import Recipe, train_pair
+    from keras_privpart.training.recipe import Defence, Recipe, train_pair
 
     recipe = Recipe(epochs=epochs, learning_rate=2e-3, adversary_learning_rate=2e-3, seed=seed)
     with progress_bar(2 * epochs, "train") as bar:
@@ -94,8 +94,8 @@ def _train(parts: Any, data: Any, epochs: int, seed: int) -> Any:
             bar.set_postfix_str(f"{which}, epoch {epoch}: test accuracy {logs['val_accuracy']:.3f}")
             bar.update(1)
 
-        defence = [ReconstructionAdversary(weight=WEIGHT)], GaussianChannel(stddev=NOISE)
-        return train_pair(parts, data.train, data.test, recipe, *defence, progress=progress)
+        defence = Defence([ReconstructionAdversary(weight=WEIGHT)], GaussianChannel(stddev=NOISE))
+        return train_pair(parts, data.train, data.test, recipe, defence, progress)
 
 
 def _audit(pair: Any, data: Any, seeds: int, seed: int) -> Any:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from keras_privpart.contract import DEVICE_FILES, ENCODINGS
+
 from . import run_folder
 from .console import emit, import_tensorflow, json_option
+
+_SAMPLES = 256
 
 
 @click.command(short_help="Export a run as a bundle for the device and for TensorFlow Serving.")
@@ -15,36 +20,75 @@ from .console import emit, import_tensorflow, json_option
 @click.option(
     "--to", "target", type=click.Path(path_type=Path, file_okay=False), help="Bundle to write.  [default: saved_models/<run's name>]"
 )
-@click.option("--version", type=click.IntRange(min=1), default=1, help="Version of the model on the server.")
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Version of the model on the server.  [default: the one after the bundle's newest, or 1]"
+)
+@click.option("--encoding", type=click.Choice(ENCODINGS), default="none", help="How the boundary crosses the wire.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(DEVICE_FILES)),
+    multiple=True,
+    default=["saved_model"],
+    help="Form of the device half; may be repeated.",
+)
+@click.option("--leakage", is_flag=True, help="Attack every form with fresh attackers, as `audit` does; takes as long for each.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind, for --leakage.")
 @click.option("--undefended", is_flag=True, help="Export the undefended partition, for comparison.")
-@click.option("--overwrite", is_flag=True, help="Replace the bundle if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle if it is there, with all its versions.")
 @json_option
-def export(run: Path, target: Path | None, version: int, undefended: bool, overwrite: bool, as_json: bool) -> None:
+def export(
+    run: Path, target: Path | None, version: int | None, leakage: bool, seeds: int, undefended: bool, as_json: bool, **options: Any
+) -> None:
     """Export RUN's defended partition, with its audit, as a bundle. A run that was only cut is exported as it is.
+
+    A bundle that is there gets one more version, labelled canary; its other versions stay as they are.
+
+    An encoding, and the LiteRT formats, cost some accuracy: it is measured again on the run's test data, form by form, and written into
+    the contract. What int8 needs to be calibrated by is taken from the training data.
 
     \b
     Example:
-      privpart-keras export runs/mnist --to saved_models/mnist
+      privpart-keras export runs/mnist --to saved_models/mnist --encoding int8 --format saved_model --format litert
     """
     import_tensorflow()
     from keras_privpart.auditing.report import AuditReport
     from keras_privpart.exporting.bundle import export as write
+    from keras_privpart.exporting.measuring import table
     from keras_privpart.partitioning.halves import Partition
 
     trained = (run / run_folder.TRAIN_RECORD).exists()
     folder = run / (run_folder.UNDEFENDED if undefended else run_folder.DEFENDED) if trained else run
     report = run / run_folder.REPORT
     audit = AuditReport.load(report) if trained and not undefended and report.exists() else None
-    bundle = write(
-        Partition.load(folder), target or Path("saved_models") / run.resolve().name, version=version, audit=audit, overwrite=overwrite
-    )
+    changed = leakage or options["encoding"] != "none" or set(options["formats"]) != {"saved_model"}
+    measured = _measured(run, leakage, seeds) if trained and changed else {}
+    place = target or Path("saved_models") / run.resolve().name
+    bundle = write(Partition.load(folder), place, version=version, audit=audit, **options, **measured)
     contract = bundle.contract
     payload = {"bundle": str(bundle.path), "name": contract.name, "version": contract.version, "fingerprint": contract.fingerprint}
     text = (
         f"Wrote {bundle.path}: model {contract.name!r}, version {contract.version}, pair {contract.fingerprint[:12]}.\n"
-        f"  device half  {bundle.path / contract.device_folder}\n"
+        f"  device half  {bundle.path / contract.device_folder}: {', '.join(contract.formats)}\n"
+        f"  boundary     {contract.boundary.nbytes} bytes an example, encoding {contract.encoding}\n"
         f"  server half  {bundle.path / 'server'}, the only folder that TensorFlow Serving needs\n"
-        f"  audit        {'in the contract and report/' if audit is not None else 'none: not audited'}"
+        f"  audit        {f'in the contract and {contract.report_folder}' if audit is not None else 'none: not audited'}"
     )
     notes = "".join(f"\n  note         {note}" for note in bundle.notes)
-    emit(as_json, {**payload, "audited": audit is not None, "notes": list(bundle.notes)}, text + notes)
+    rows = [dict(row) for row in contract.measurements]
+    shown = f"\n{table(rows)}" if changed else ""
+    emit(as_json, {**payload, "audited": audit is not None, "notes": list(bundle.notes), "measurements": rows}, text + notes + shown)
+
+
+def _measured(run: Path, leakage: bool, seeds: int) -> dict[str, Any]:
+    """The run's own data, to calibrate by, to measure on and, if asked, to attack with."""
+    from keras_privpart.auditing.protocol import audit
+    from keras_privpart.partitioning.halves import Partition
+
+    source, _ = run_folder.read_training(run)
+    data = source.load()
+    found = {"sample": data.train.x[:_SAMPLES], "test": data.test}
+    if not leakage:
+        return found
+    reference, private = Partition.load(run / run_folder.UNDEFENDED), source.private_names
+    return {**found, "leakage": lambda parts: audit(parts, data.train, data.test, private=private, reference=reference, seeds=seeds)}

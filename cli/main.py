@@ -10,12 +10,16 @@ from keras_privpart import __version__
 from keras_privpart.errors import PrivPartError
 
 from .audit import audit
+from .certs import certs
 from .cuts import cuts
 from .demo import demo
 from .export import export
+from .inspect import inspect
 from .partition import partition
 from .predict import predict
+from .promote import promote
 from .serve import serve
+from .sweep import sweep
 from .train import train
 
 
@@ -45,10 +49,11 @@ def main() -> None:
       privpart-keras train runs/mnist --dataset mnist
       privpart-keras audit runs/mnist
       privpart-keras export runs/mnist --to saved_models/mnist
+      privpart-keras inspect saved_models/mnist
       privpart-keras serve saved_models/mnist
       privpart-keras predict saved_models/mnist --dataset mnist
     """
 
 
-for command in (cuts, partition, train, audit, export, serve, predict, demo):
+for command in (cuts, partition, train, audit, sweep, export, inspect, promote, serve, certs, predict, demo):
     main.add_command(command)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from keras_privpart.contract import Contract
 from keras_privpart.errors import DataError
 
 from .console import emit, import_tensorflow, json_option, progress_bar
@@ -17,7 +18,17 @@ _CHUNK = 256
 
 @click.command(short_help="Query a served bundle: device half here, server half there.")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--server", default="localhost:8500", help="host:port of the server.")
+@click.option(
+    "--server", "servers", multiple=True, default=["localhost:8500"], help="host:port of the server; repeated, the servers take turns."
+)
+@click.option("--rest", is_flag=True, help="Use REST, where gRPC cannot go; --server is then the REST port.")
+@click.option(
+    "--tls", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with ca.crt, and client.crt and client.key if any."
+)
+@click.option("--token-file", type=click.File("r"), help="File with a bearer token for the server's proxy; needs --tls.")
+@click.option("--version", type=click.IntRange(min=1), help="Version of the model.  [default: the bundle's newest]")
+@click.option("--label", help="Ask for the version with this label on the server, such as stable.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=4, help="Requests under way at a time.")
 @click.option("--input", "input_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A .npy file of inputs [n, ...].")
 @click.option("--limit", type=click.IntRange(min=1), help="Send only the first so many examples.")
 @click.option(
@@ -30,7 +41,13 @@ _CHUNK = 256
 @json_option
 def predict(
     bundle: Path,
-    server: str,
+    servers: tuple[str, ...],
+    rest: bool,
+    tls: Path | None,
+    token_file: Any,
+    version: int | None,
+    label: str | None,
+    concurrency: int,
     input_file: Path | None,
     limit: int | None,
     timeout: float,
@@ -46,17 +63,21 @@ def predict(
     """
     if (input_file is None) == (options["dataset"] is None):
         raise click.UsageError("Give the inputs once: --dataset or --input.")
-    import_tensorflow()
     from keras_privpart.serving import Client
+    from keras_privpart.serving.device import needs_tensorflow
 
-    with Client(bundle, server, timeout=timeout) as client:
+    if needs_tensorflow(Contract.load(bundle, version)):
+        import_tensorflow()  # here, quietly, and not at all where the device half runs without
+    secured = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
+    with Client(bundle, servers, timeout=timeout, version=version, label=label, transport="rest" if rest else "grpc", **secured) as client:
         x, labels = _inputs(input_file, limit, options)
         client.wait_for_ready(timeout)
+        chunks = (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK))
         answers = []
         with progress_bar(len(x), "predict") as bar:
-            for start in range(0, len(x), _CHUNK):
-                answers.append(client.predict(x[start : start + _CHUNK]))
-                bar.update(len(answers[-1]) if not isinstance(answers[-1], dict) else min(_CHUNK, len(x) - start))
+            for answer in client.stream(chunks, concurrency):
+                answers.append(answer)
+                bar.update(min(_CHUNK, len(x) - _CHUNK * (len(answers) - 1)))
         contract = client.contract
     outputs = _joined(answers, [spec.name for spec in contract.outputs])
     if output is not None:
@@ -71,7 +92,7 @@ def predict(
     first = next(iter(outputs.values()))
     if labels is not None and first.ndim == 2:
         facts["accuracy"] = float((first.argmax(axis=-1) == labels).mean())
-    emit(as_json, {**facts, "outputs": {key: value.tolist() for key, value in outputs.items()}}, _text(facts, first, server))
+    emit(as_json, {**facts, "outputs": {key: value.tolist() for key, value in outputs.items()}}, _text(facts, first, ", ".join(servers)))
 
 
 def _inputs(input_file: Path | None, limit: int | None, options: dict[str, Any]) -> tuple[Any, Any]:

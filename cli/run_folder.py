@@ -3,8 +3,9 @@
 runs/<name>/
   device.keras, server.keras, ...   `partition`: the plain halves
   train.json                        `train`: data, recipe, defence, history
+  training.png                      `train`: the defended training's course, where matplotlib is installed
   undefended/, defended/            `train`: both trained partitions
-  report/                           `audit`
+  report/, audit-cache/             `audit`
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from keras_privpart.errors import DataError, ModelError
 from .data_source import DataSource
 
 TRAIN_RECORD = "train.json"
-UNDEFENDED, DEFENDED, REPORT = "undefended", "defended", "report"
+UNDEFENDED, DEFENDED, REPORT, AUDIT_CACHE = "undefended", "defended", "report", "audit-cache"
 _SCHEMA = 1
 
 

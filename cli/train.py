@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
+from keras_privpart.errors import TrainingError
+
 from . import run_folder
-from .console import emit, import_tensorflow, json_option, progress_bar, seed_option
+from .console import emit, import_tensorflow, json_option, progress_bar, say, seed_option
 from .data_source import DataSource, data_options
+from .defence_options import DefenceSource, defence_options
+
+PICTURE = "training.png"
 
 
 @click.command(short_help="Train a run's partition, undefended and defended.")
@@ -18,15 +25,12 @@ from .data_source import DataSource, data_options
 @click.option("--epochs", type=click.IntRange(min=1), default=10, help="Of each of the two trainings.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Of Adam, falling along a cosine.")
-@click.option(
-    "--reconstruction", type=click.FloatRange(min=0), default=1.0, help="Weight of the reconstruction adversary; 0 leaves it out."
-)
-@click.option("--attribute", type=click.FloatRange(min=0), default=1.0, help="Weight of the adversary of each --private attribute.")
-@click.option("--noise", type=click.FloatRange(min=0), default=0.5, help="Standard deviation of the Gaussian channel; 0 leaves it out.")
+@click.option("--pretrained", is_flag=True, help="Take the model for trained: keep its server half, let the device half learn to hide.")
+@defence_options
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training of this run.")
 @json_option
-def train(run: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
+def train(run: Path, overwrite: bool, as_json: bool, pretrained: bool, **options: Any) -> None:
     """Train the partition in RUN twice from the same weights: undefended, as the audit's reference, and defended.
 
     \b
@@ -34,42 +38,46 @@ def train(run: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
       privpart-keras train runs/mnist --dataset mnist --epochs 5 --noise 1.0
     """
     run_folder.check_untrained(run, overwrite)
-    recipe_options = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
-    weights = {name: options.pop(name) for name in ("reconstruction", "attribute", "noise")}
+    recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    recipe["initial"] = "pretrained" if pretrained else None
+    defending = DefenceSource(**{field.name: options.pop(field.name) for field in fields(DefenceSource)})
     source = DataSource(**options)
     import_tensorflow()
-    from keras_privpart.partitioning.halves import Partition
-    from keras_privpart.training.recipe import Recipe, describe, train_pair
+    history = train_run(run, source, source.load(), recipe, defending, overwrite)
+    last = {which: {key: values[-1] for key, values in logs.items()} for which, logs in history.items()}
+    emit(as_json, {"run": str(run), **last}, _text(run, last))
 
-    parts = Partition.load(run)
-    data = source.load()
-    adversaries, channel = _defence(data, source, **weights)
-    recipe = Recipe(**recipe_options)
+
+def train_run(
+    run: Path, source: DataSource, data: Any, recipe_options: Mapping[str, Any], defending: DefenceSource, overwrite: bool = False
+) -> dict[str, dict[str, list[float]]]:
+    """Trains the partition in `run` twice and adds both, with a record and a picture of their course; the logs an epoch of either."""
+    from keras_privpart.partitioning.halves import Partition
+    from keras_privpart.training.recipe import Recipe, train_pair
+
+    recipe, defence = Recipe(**recipe_options), defending.defence(data.classes, source.private_names)
     with progress_bar(2 * recipe.epochs, "train") as bar:
 
         def progress(which: str, epoch: int, logs: dict[str, float]) -> None:
             bar.set_postfix_str(f"{which}, epoch {epoch}: accuracy {logs.get('val_accuracy', float('nan')):.3f}")
             bar.update(1)
 
-        pair = train_pair(parts, data.train, data.test, recipe, adversaries, channel, progress)
-    record = {
-        "recipe": recipe_options,
-        "defence": describe(adversaries, channel),
-        "history": {"undefended": pair.undefended_history, "defended": pair.defended_history},
-    }
+        pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress)
+    history = {"undefended": pair.undefended_history, "defended": pair.defended_history}
+    record = {"recipe": dict(recipe_options), "defence": {**defence.describe(), "options": asdict(defending)}, "history": history}
     run_folder.write_training(run, pair, source, record, overwrite)
-    last = {which: {key: values[-1] for key, values in history.items()} for which, history in record["history"].items()}
-    emit(as_json, {"run": str(run), **last}, _text(run, last))
+    _draw(pair.defended_history, run / PICTURE)
+    return history
 
 
-def _defence(data: Any, source: DataSource, reconstruction: float, attribute: float, noise: float) -> tuple[list[Any], Any]:
-    from keras_privpart.channels import GaussianChannel
-    from keras_privpart.training.adversaries import AttributeAdversary, ReconstructionAdversary
+def _draw(history: Mapping[str, list[float]], path: Path) -> None:
+    """A picture is no reason to lose a training."""
+    from keras_privpart.training.plots import plot_history
 
-    adversaries: list[Any] = [ReconstructionAdversary(weight=reconstruction)] if reconstruction else []
-    if attribute:
-        adversaries += [AttributeAdversary(name, classes=data.classes[name], weight=attribute) for name in source.private_names]
-    return adversaries, GaussianChannel(stddev=noise) if noise else None
+    try:
+        plot_history(history, path)
+    except TrainingError as error:
+        say(f"Drew no {PICTURE}: {error}")
 
 
 def _text(run: Path, last: dict[str, dict[str, float]]) -> str:

@@ -37,13 +37,18 @@ def dtype_name(array: Any) -> str:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One named tensor. `shape` has the batch first, as `None`; `source` is its address in the whole model's graph."""
+    """One named tensor. `shape` has the batch first, as `None`; `source` is its address in the whole model's graph.
+
+    An int8 tensor of an encoded boundary stands for `scale * (value - zero_point)`; both are `None` everywhere else.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     source: str = ""
     kind: str = "tensor"
+    scale: float | None = None
+    zero_point: int | None = None
 
     @property
     def nbytes(self) -> int | None:
@@ -88,6 +93,13 @@ class TensorSpec:
             raise ContractError(f"Received the tensor {data!r}; expected text for name, dtype, source and kind. Export the bundle again.")
         if record["dtype"] not in DTYPES:
             raise ContractError(f"Received the dtype {record['dtype']!r}; expected one of {sorted(DTYPES)}. Export the bundle again.")
+        scale, zero_point = record.get("scale"), record.get("zero_point")
+        plain = scale is None and zero_point is None
+        if not plain and not (record["dtype"] == "int8" and type(scale) is float and scale > 0 and type(zero_point) is int):
+            raise ContractError(
+                f"Received the scale {scale!r} and the zero point {zero_point!r} for {record['dtype']}; expected a float above 0 and "
+                "a whole number, for int8 only. Export the bundle again."
+            )
         return cls(**{**record, "shape": tuple(shape)})
 
 

@@ -5,14 +5,12 @@ This module needs no TensorFlow: a device reads the contract before it loads any
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 from keras_privpart.boundary import (
     DTYPES,
@@ -25,13 +23,26 @@ from keras_privpart.boundary import (
     dtype_size,
     specs_from_json,
 )
-from keras_privpart.errors import ContractError, IntegrityError
+from keras_privpart.errors import ContractError, IntegrityError, PrivPartError
+from keras_privpart.graph_safety import check_saved_model
+from keras_privpart.integrity import (
+    FileProblem,
+    FileRecord,
+    check_path,
+    read_text,
+    recorded_problems,
+    sealed_problems,
+    stray_problems,
+)
+from keras_privpart.strict_json import digest, parse
+from keras_privpart.threat_model import ThreatModel
 
 __all__ = [
     "CHECKED_OUTPUT",
     "CHECKED_SIGNATURE",
     "CONTRACT_FILE",
     "DEFAULT_SIGNATURE",
+    "DEVICE_FILES",
     "DEVICE_SIGNATURE",
     "DTYPES",
     "ENCODINGS",
@@ -41,21 +52,36 @@ __all__ = [
     "PAIR_SIGNATURE",
     "SCHEMA_VERSION",
     "SERVE_SIGNATURE",
+    "SERVING_FILES",
     "STRING",
     "Boundary",
     "Contract",
+    "FileProblem",
     "FileRecord",
     "TensorSpec",
     "boundary_names",
     "check_name",
+    "check_saved_model",
     "dtype_name",
     "dtype_size",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# The newest version's contract. Those of older versions stand in contracts/<version>.json.
 CONTRACT_FILE = "contract.json"
+OLDER_CONTRACTS = "contracts"
 FOLDERS = ("device", "server", "serving", "report")
-ENCODINGS = ("none",)
+SERVING_FOLDER = "serving"
+SERVING_FILES = ("serving/models.config", "serving/batching.config", "serving/monitoring.config", "serving/ssl.config")
+ENCODINGS = ("none", "int8", "float16")
+# Forms of the device half, and the file inside `device/<version>/` that each is recognised by.
+DEVICE_FILES = {
+    "saved_model": "saved_model.pb",
+    "litert": "model.tflite",
+    "litert-float16": "model.float16.tflite",
+    "litert-dynamic": "model.dynamic.tflite",
+    "litert-int8": "model.int8.tflite",
+}
 
 # Wire names. The signature that answers requests, its alias in TensorFlow Serving, the one that names the pair, and the one that
 # answers requests and names the pair with every answer: behind a proxy, or after a restart, another server may answer than was asked.
@@ -69,7 +95,6 @@ CHECKED_OUTPUT = "pair_fingerprint"
 DEVICE_SIGNATURE = "serving_default"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_BYTES = 16 << 20  # of contract.json: a few thousand files at the very most
 
 
@@ -84,41 +109,25 @@ def check_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """SHA-256 and size of one file of the bundle."""
-
-    sha256: str
-    nbytes: int
-
-    @classmethod
-    def of(cls, path: Path, limit: int | None = None) -> FileRecord:
-        """Measures a file; reads at most `limit` + 1 bytes."""
-        digest, size = hashlib.sha256(), 0
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                size += len(chunk)
-                if limit is not None and size > limit:
-                    break
-                digest.update(chunk)
-        return cls(digest.hexdigest(), size)
-
-    @classmethod
-    def from_json(cls, path: str, data: Any) -> FileRecord:
-        record = checked_record(cls, data, ("sha256", "nbytes"))
-        sha256, nbytes = record["sha256"], record["nbytes"]
-        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
-            raise ContractError(f"The record of {path} is malformed; expected a SHA-256 and a size. Export the bundle again.")
-        return cls(sha256, nbytes)
-
-
-@dataclass(frozen=True)
 class Contract:
     """Everything a device needs to know about its server half, and the hashes that tie the two together.
 
-    `fingerprint` names the pair: it covers the wire (boundary, encoding, inputs, outputs), every file of the device half and
-    the weights of the server half, and is baked into the server half, which answers it on request.
+    One contract covers one version of a bundle. `fingerprint` names the pair: it covers the wire (boundary, encoding, inputs,
+    outputs), every file of the device half and the weights of the server half, and is baked into the server half, which answers it
+    on request.
 
-    `max_batch_size` is the most examples that one request may carry; larger inputs are split.
+    Attributes:
+        boundary: what crosses the wire. Under an encoding these are the encoded tensors: their dtype is the encoding's, and int8
+            tensors carry `scale` and `zero_point`. The device half emits them, the server half takes them.
+        files: every file of `device/<version>/`, `server/<version>/` and `report/<version>/`. The files of `serving/` speak of all
+            versions and are sealed instead.
+        encoding: one of `ENCODINGS`.
+        channel: the channel's layers, as Keras configurations.
+        audit: the audit's few numbers; `None` where nothing was audited.
+        max_batch_size: the most examples that one request may carry; larger inputs are split.
+        threat_model: what `ThreatModel.to_json` returns; `None` where none was declared.
+        optimization: what was done to the device half's weights before the export: `"none"`, `"prune:0.5"`, ...
+        measurements: one row a form of the device half: bytes, error, accuracy, leakage; `None` in a row means not measured.
     """
 
     name: str
@@ -134,6 +143,9 @@ class Contract:
     made_with: Mapping[str, str] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
     max_batch_size: int = 32
+    threat_model: Mapping[str, Any] | None = None
+    optimization: str = "none"
+    measurements: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def device_folder(self) -> str:
@@ -142,6 +154,28 @@ class Contract:
     @property
     def server_folder(self) -> str:
         return f"server/{self.version}"
+
+    @property
+    def report_folder(self) -> str:
+        return f"report/{self.version}"
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Forms in which the device half is there, keys of `DEVICE_FILES`."""
+        return tuple(form for form, file in DEVICE_FILES.items() if f"{self.device_folder}/{file}" in self.files)
+
+    def device_file(self, form: str) -> str:
+        """Path of one form of the device half inside the bundle: the LiteRT file, or `saved_model.pb`.
+
+        Raises:
+            ContractError: the bundle lacks that form.
+        """
+        if form not in self.formats:
+            raise ContractError(
+                f"Received the format {form!r}; version {self.version} of {self.name!r} has {list(self.formats)}. "
+                f"Choose one of them, or export again with formats=[{form!r}]."
+            )
+        return f"{self.device_folder}/{DEVICE_FILES[form]}"
 
     def expected_fingerprint(self) -> str:
         """The pair's fingerprint as it follows from the rest of the contract: SHA-256 of its canonical JSON."""
@@ -155,7 +189,7 @@ class Contract:
             "device": device,
             "server_weights": self.server_weights,
         }
-        return hashlib.sha256(_canonical(covered)).hexdigest()
+        return digest(covered)
 
     def with_fingerprint(self) -> Contract:
         """The same contract with its fingerprint filled in."""
@@ -166,33 +200,27 @@ class Contract:
 
         Args:
             root: the bundle's folder.
-            folders: top-level folders to look at.
+            folders: top-level folders to look at. Of `device`, `server` and `report` only this version's folders count.
             partial: whether files may be missing (a device has no `server/`). Changed or unlisted files never pass.
 
         Raises:
             IntegrityError: names the first file that is missing, changed, a link, or not listed.
         """
-        wanted = {path: rec for path, rec in self.files.items() if path.split("/", 1)[0] in set(folders)}
-        for path, record in sorted(wanted.items()):
-            file = root / path
-            if any(part.is_symlink() for part in (file, *list(file.parents)[: path.count("/")])):
-                raise IntegrityError(f"{path} is reached through a symbolic link; a bundle holds plain files only. Copy the bundle again.")
-            if not file.is_file():
-                if partial and not file.exists():
-                    continue
-                raise IntegrityError(f"{path} is listed in {CONTRACT_FILE} and missing in {root}. Copy the bundle again.")
-            if FileRecord.of(file, limit=record.nbytes) != record:
-                raise IntegrityError(f"{path} differs from {CONTRACT_FILE} (SHA-256 or size). Copy the bundle again, or export it again.")
-        for folder in folders:
-            for file in sorted((root / folder).rglob("*")):
-                path = file.relative_to(root).as_posix()
-                if (file.is_symlink() or not file.is_dir()) and path not in wanted and self._owns(path):
-                    raise IntegrityError(f"{path} is not listed in {CONTRACT_FILE}. Remove it, or export the bundle again.")
+        for problem in self.file_problems(root, folders, partial=partial):
+            raise IntegrityError(problem.text)
 
-    def _owns(self, path: str) -> bool:
-        """Whether a file belongs to this contract: other versions' folders have contracts of their own."""
-        top, _, rest = path.partition("/")
-        return top not in ("device", "server") or rest.split("/", 1)[0] == str(self.version)
+    def file_problems(self, root: Path, folders: Iterable[str] = FOLDERS, *, partial: bool = False) -> Iterator[FileProblem]:
+        """What `verify_files` raises the first of: every file that is missing, changed, a link, or not listed."""
+        folders, listing = tuple(folders), f"the contract of version {self.version}"
+        versioned = [folder for folder in folders if folder != SERVING_FOLDER]
+        records = {path: record for path, record in self.files.items() if path.split("/", 1)[0] in versioned}
+        yield from recorded_problems(root, records, partial=partial, listing=listing)
+        yield from stray_problems(root, versioned, self.version, records, listing)
+        if SERVING_FOLDER in folders:
+            yield from sealed_problems(root, SERVING_FILES, self.version, self._fingerprint_of(root), partial=partial)
+
+    def _fingerprint_of(self, root: Path) -> Callable[[int], str]:
+        return lambda version: (self if version == self.version else Contract.load(root, version)).fingerprint
 
     def to_json(self) -> dict[str, Any]:
         body = {
@@ -210,72 +238,89 @@ class Contract:
             "made_with": dict(self.made_with),
             "audit": None if self.audit is None else dict(self.audit),
             "max_batch_size": self.max_batch_size,
+            "threat_model": None if self.threat_model is None else dict(self.threat_model),
+            "optimization": self.optimization,
+            "measurements": [dict(row) for row in self.measurements],
         }
-        return {**body, "digest": hashlib.sha256(_canonical(body)).hexdigest()}
+        return {**body, "digest": digest(body)}
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def load(cls, bundle: str | Path, version: int | None = None) -> Contract:
-        """Reads `contract.json` of a bundle folder and checks its digest and fingerprint.
+        """Reads one version's contract of a bundle folder and checks its digest and fingerprint.
 
         Args:
             bundle: the bundle's folder.
-            version: the version that the caller wants; `None` takes the one that the bundle holds.
+            version: the version that the caller wants; `None` takes the newest, whose contract is `contract.json`.
 
         Raises:
-            ContractError: no contract there, unreadable, malformed, from a future schema, or of another version.
+            ContractError: no contract there, unreadable, malformed, from a future schema, or the bundle holds no such version.
             IntegrityError: the contract was changed after it was written.
         """
-        path = Path(bundle) / CONTRACT_FILE
-        if not path.is_file():
-            raise ContractError(f"Found no {CONTRACT_FILE} in {str(bundle)!r}; expected a folder written by `privpart-keras export`.")
-        try:
-            with path.open("rb") as stream:
-                raw = stream.read(_MAX_BYTES + 1)
-            text = raw.decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ContractError(f"Can't read {path}: {error}. Export the bundle again.") from error
-        if len(raw) > _MAX_BYTES:
-            raise ContractError(f"{path} is larger than {_MAX_BYTES} bytes; expected a contract. Do not use this bundle.")
-        contract = cls.loads(text)
-        if version not in (None, contract.version):
+        root = Path(bundle)
+        newest = cls.loads(read_text(root, CONTRACT_FILE, _MAX_BYTES))
+        if version in (None, newest.version):
+            return newest
+        held = cls.versions(root)
+        if version not in held:
+            listed = f"version{'s' if len(held) > 1 else ''} {', '.join(map(str, held))}"
             raise ContractError(
-                f"Received version {version!r}; the bundle {str(bundle)!r} holds version {contract.version}. "
-                "Ask for that one, or export the version you want."
+                f"Received version {version!r}; the bundle {str(bundle)!r} holds {listed}. "
+                "Ask for one of those, or export the version you want."
             )
-        return contract
+        path = f"{OLDER_CONTRACTS}/{version}.json"
+        older = cls.loads(read_text(root, path, _MAX_BYTES), path)
+        if (older.name, older.version) != (newest.name, version):
+            raise IntegrityError(
+                f"{path} is the contract of version {older.version} of {older.name!r}; expected version {version} of {newest.name!r}. "
+                "Copy the bundle again."
+            )
+        return older
 
     @classmethod
-    def loads(cls, text: str) -> Contract:
-        """Parses a contract's JSON. Unknown, missing and duplicate keys and future schemas are refused."""
-        try:
-            data = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, ContractError):
-                raise
-            raise ContractError(f"{CONTRACT_FILE} is not JSON: {error}. Export the bundle again.") from error
-        if not isinstance(data, dict):
-            raise ContractError(f"{CONTRACT_FILE} holds a {type(data).__name__}; expected an object. Export the bundle again.")
+    def versions(cls, bundle: str | Path) -> tuple[int, ...]:
+        """Versions that a bundle holds, in order: the newest by `contract.json`, the others by the names in `contracts/`.
+
+        Raises:
+            ContractError, IntegrityError: as for `load`.
+        """
+        root = Path(bundle)
+        stems = [file.stem for file in (root / OLDER_CONTRACTS).glob("*.json")]
+        older = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal() and str(int(stem)) == stem}
+        return tuple(sorted({cls.load(root).version, *older}))
+
+    @classmethod
+    def loads(cls, text: str, file: str = CONTRACT_FILE) -> Contract:
+        """Parses a contract's JSON. Unknown, missing and duplicate keys and other schemas are refused.
+
+        Args:
+            text: the JSON.
+            file: where it comes from, for messages.
+        """
+        data = parse(text, file)
         schema = data.pop("schema", None)
         if schema != SCHEMA_VERSION:
             raise ContractError(
-                f"{CONTRACT_FILE} has schema {schema!r}; this version of keras_privpart reads schema {SCHEMA_VERSION}. "
+                f"{file} has schema {schema!r}; this version of keras_privpart reads schema {SCHEMA_VERSION}. "
                 "Upgrade keras_privpart, or export the bundle again."
             )
-        digest = data.pop("digest", None)
-        contract = cls._from_record(checked_record(cls, data, tuple(f.name for f in fields(cls))))
-        if contract.to_json()["digest"] != digest:
-            raise IntegrityError(f"{CONTRACT_FILE} was changed after it was written (its digest differs). Export the bundle again.")
+        written = data.pop("digest", None)
+        try:
+            contract = cls._from_record(checked_record(cls, data, tuple(f.name for f in fields(cls))))
+        except ContractError as error:
+            raise ContractError(f"{file}: {error}") from error
+        if contract.to_json()["digest"] != written:
+            raise IntegrityError(f"{file} was changed after it was written (its digest differs). Export the bundle again.")
         if contract.fingerprint != contract.expected_fingerprint():
-            raise IntegrityError(f"{CONTRACT_FILE}: the pair fingerprint does not follow from its fields. Export the bundle again.")
+            raise IntegrityError(f"{file}: the pair fingerprint does not follow from its fields. Export the bundle again.")
         return contract
 
     @classmethod
     def _from_record(cls, data: dict[str, Any]) -> Contract:
         for key, (kind, expected) in _KINDS.items():
-            if type(data[key]) is not kind and not (key == "audit" and data[key] is None):
+            if type(data[key]) is not kind and not (key in _NULLABLE and data[key] is None):
                 raise ContractError(f"Received {key} as {type(data[key]).__name__}; expected {expected}. Export the bundle again.")
         for key in ("version", "max_batch_size"):
             if not 1 <= data[key] < 1 << 63:
@@ -287,10 +332,13 @@ class Contract:
                 f"Received the encoding {data['encoding']!r}; this version of keras_privpart knows {list(ENCODINGS)}. "
                 "Upgrade keras_privpart, or export the bundle again."
             )
-        if not all(isinstance(entry, dict) for entry in data["channel"]):
-            raise ContractError("Received a channel that is not an object; expected one object a layer. Export the bundle again.")
+        for key, unit in (("channel", "a layer"), ("measurements", "a form of the device half")):
+            if not all(isinstance(entry, dict) for entry in data[key]):
+                raise ContractError(f"Received {key} with an entry that is not an object; expected one {unit}. Export the bundle again.")
         for path in data["files"]:
-            _check_path(path)
+            check_path(path)
+        if data["threat_model"] is not None:
+            _check_threat_model(data["threat_model"])
         return cls(
             **{
                 **data,
@@ -300,6 +348,7 @@ class Contract:
                 "outputs": specs_from_json(data["outputs"], "outputs"),
                 "files": {path: FileRecord.from_json(path, record) for path, record in data["files"].items()},
                 "channel": tuple(data["channel"]),
+                "measurements": tuple(data["measurements"]),
             }
         )
 
@@ -311,35 +360,19 @@ _KINDS: dict[str, tuple[type, str]] = {
     "server_weights": (str, "text"),
     "fingerprint": (str, "text"),
     "encoding": (str, "text"),
+    "optimization": (str, "text"),
     "files": (dict, "an object"),
     "made_with": (dict, "an object"),
     "audit": (dict, "an object or null"),
+    "threat_model": (dict, "an object or null"),
     "channel": (list, "a list"),
+    "measurements": (list, "a list"),
 }
+_NULLABLE = ("audit", "threat_model")
 
 
-def _check_path(path: str) -> None:
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or ".." in parts or "\0" in path or PurePosixPath(*parts).as_posix() != path:
-        raise ContractError(f"Received the file path {path!r}; expected a plain relative path inside the bundle. Do not use this bundle.")
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ContractError(f"{CONTRACT_FILE} has the keys {twice} twice; expected each once. Export the bundle again.")
-    return dict(pairs)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ContractError(f"{CONTRACT_FILE} holds {name}, which is not JSON; expected finite numbers. Export the bundle again.")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_constant(text)
+def _check_threat_model(data: Any) -> None:
+    try:
+        ThreatModel.from_json(data)
+    except (PrivPartError, TypeError) as error:
+        raise ContractError(f"The threat model is malformed: {error} Export the bundle again.") from error

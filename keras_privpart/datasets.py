@@ -175,7 +175,10 @@ def _columns(split: Any, image: str, image_size: int | None) -> dict[str, np.nda
     def flatten(example: Mapping[str, Any]) -> dict[str, Any]:
         flat = {key: value for key, value in _features(example) if key == image or value.shape.rank == 0}
         picture = tf.image.convert_image_dtype(flat[image], tf.float32)
-        flat[image] = picture if image_size is None else tf.image.resize(picture, [image_size, image_size], antialias=True)
+        if image_size is not None:
+            # Rounding lifts white a little above 1.
+            picture = tf.clip_by_value(tf.image.resize(picture, [image_size, image_size], antialias=True), 0.0, 1.0)
+        flat[image] = picture
         return flat
 
     try:

@@ -16,6 +16,7 @@ PrivPartError
     ├── BoundaryMismatchError          a tensor that is not what the boundary declares; nothing was sent
     ├── PairMismatchError              the server half does not belong to this device half; nothing was sent
     ├── ServerUnavailableError         nobody answers
+    ├── SecureConnectionError          the two sides do not agree on TLS or on each other's certificates
     ├── DeadlineExceededError          no answer in time
     ├── ServerNotFoundError            the server has no such model, version or label
     ├── RequestRefusedError            the server refuses the request as it stands
@@ -90,6 +91,10 @@ class PairMismatchError(ServingError):
 
 class ServerUnavailableError(ServingError):
     """Nobody answers at the address."""
+
+
+class SecureConnectionError(ServingError):
+    """Client and server do not agree on TLS, or on each other's certificates. Trying again does not help."""
 
 
 class DeadlineExceededError(ServingError):

@@ -9,21 +9,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "AsyncClient": "async_client",
+    "AsyncTransport": "transport",
     "Client": "client",
     "Engine": "engine",
     "LocalServer": "local_server",
+    "Metrics": "metrics",
+    "PrometheusMetrics": "metrics",
+    "Replicas": "replicas",
+    "ServerTls": "tls",
+    "Tls": "tls",
     "Transport": "transport",
-    "serve": "engine",
+    "make_certificates": "certs",
+    "serve": "foreground",
     "start": "engine",
+    "start_replicas": "replicas",
 }
 
-__all__ = ["Client", "Engine", "LocalServer", "Transport", "serve", "start"]
+__all__ = [
+    "AsyncClient",
+    "AsyncTransport",
+    "Client",
+    "Engine",
+    "LocalServer",
+    "Metrics",
+    "PrometheusMetrics",
+    "Replicas",
+    "ServerTls",
+    "Tls",
+    "Transport",
+    "make_certificates",
+    "serve",
+    "start",
+    "start_replicas",
+]
 
 if TYPE_CHECKING:
+    from .async_client import AsyncClient
+    from .certs import make_certificates
     from .client import Client
-    from .engine import Engine, serve, start
+    from .engine import Engine, start
+    from .foreground import serve
     from .local_server import LocalServer
-    from .transport import Transport
+    from .metrics import Metrics, PrometheusMetrics
+    from .replicas import Replicas, start_replicas
+    from .tls import ServerTls, Tls
+    from .transport import AsyncTransport, Transport
 
 
 def __getattr__(name: str) -> Any:

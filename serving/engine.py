@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import atexit
 import secrets
-import signal
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError, ServingError
 
 from .choice import BINARY_KIND, DOCKER_KIND, LOCAL_KIND, Choice, choose, free_port, output_of
-from .commands import DEFAULT_IMAGE, binary_command, docker_command, local_command
+from .commands import DEFAULT_IMAGE, binary_command, docker_command, local_command, model_folder
+from .configuration import Configuration
+from .grpc_transport import GrpcTransport
+from .metrics import NoMetrics
 from .readiness import wait_until_available
-from .transport import GrpcTransport
+from .steps import run
+from .tls import ServerTls, Tls
 
-_PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LAST_LINES = 20
 
@@ -45,9 +44,10 @@ class Engine:
     Attributes:
         kind: `"tensorflow_model_server"`, `"docker"` or `"local"`.
         address: `host:port` for clients.
+        addresses: the same, as a tuple of one: what several replicas have as well.
         rest_address: `host:port` of the REST interface, or `None`.
         name: the model's name on the server.
-        version: the version that is loaded.
+        version: the newest version that is loaded.
         log_path: what the server prints. A temporary log goes when a running server is stopped in order, and stays after a failure.
     """
 
@@ -58,12 +58,14 @@ class Engine:
         self.name = contract.name
         self.version = contract.version
         self.address = f"{host}:{port}"
+        self.addresses = (self.address,)
         self.rest_address = None if rest_port is None else f"{host}:{rest_port}"
         self.log_path = _temporary_log(contract.name) if log_path is None else Path(log_path)
         self._drop_log = log_path is None
         self._choice = choice
         self._container = f"privpart-{contract.name}-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._configuration: Configuration | None = None
 
     def __enter__(self) -> Engine:
         return self
@@ -89,7 +91,13 @@ class Engine:
         """
         while self._process is not None and not (stop is not None and stop.raised):
             self.check_alive()
-            time.sleep(_PAUSE_SECONDS)
+            self.refresh()
+            time.sleep(PAUSE_SECONDS)
+
+    def refresh(self) -> None:
+        """Hands labels that have moved in the bundle on to the server; `wait` does."""
+        if self._configuration is not None:
+            self._configuration.refresh()
 
     def check_alive(self) -> None:
         """Raises `EngineError`, with the last lines of its log, if the server has ended by itself."""
@@ -122,11 +130,14 @@ class Engine:
             process.wait()
         if process.stdin is not None:
             process.stdin.close()
+        if self._configuration is not None:
+            self._configuration.remove()
         if self._drop_log:
             self.log_path.unlink(missing_ok=True)
 
-    def launch(self, command: list[str]) -> None:
-        """Runs the server's command line; `start` does."""
+    def launch(self, command: list[str], configuration: Configuration | None) -> None:
+        """Runs the server's command line; `start` does. The configuration goes when the server stops."""
+        self._configuration = configuration
         with self.log_path.open("ab") as log:
             try:
                 # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
@@ -148,21 +159,26 @@ def start(
     host: str = "127.0.0.1",
     image: str = DEFAULT_IMAGE,
     log_path: str | Path | None = None,
+    batching: bool = False,
+    tls: str | Path | None = None,
     stop: StopFlag | None = None,
 ) -> Engine:
-    """Starts a server for a bundle and waits until it has loaded the model.
+    """Starts a server for a bundle and waits until it has loaded every version.
 
     Takes `tensorflow_model_server` if it is on the PATH, else docker if an engine answers, else the local server.
 
     Args:
-        bundle: the bundle's folder. The server sees its `server/` folder only.
+        bundle: the bundle's folder. The server sees its `server/` folder and its configuration only.
         port: gRPC port; 0 takes a free one.
-        rest_port: port for REST, which only TensorFlow Serving has; `None` leaves it closed, 0 takes a free one.
+        rest_port: port for REST; `None` leaves it closed, 0 takes a free one.
         timeout: seconds until the model must be loaded.
         prefer: one of `KINDS`: that kind or none.
         host: interface to listen on. `tensorflow_model_server` always listens on all.
         image: docker image.
         log_path: where the server's output goes; a temporary file when `None`.
+        batching: whether the server joins requests into batches, as `serving/batching.config` says.
+        tls: folder that `privpart-keras certs` made: clients must show a certificate of its authority. TensorFlow Serving has no TLS on
+            the REST port.
         stop: gives up as soon as it is raised.
 
     Returns:
@@ -170,27 +186,20 @@ def start(
 
     Raises:
         ContractError, IntegrityError: the bundle is not what its contract says.
+        ServingError: the certificates cannot be used.
         EngineError: the port is in use, no such server can be had, it died, it was not ready in time, or `stop` was raised.
     """
     root = Path(bundle).resolve()
-    contract = Contract.load(root)
-    contract.verify_files(root, ("server",))
+    contracts = _verified(root)
     choice = choose(prefer)
-    if rest_port is not None and choice.kind == LOCAL_KIND:
-        raise EngineError(f"Received rest_port={rest_port}; the local server has no REST. Leave rest_port out.")
+    _check_options(choice, rest_port, batching, tls)
     listening = "" if choice.kind == BINARY_KIND else host
     port = free_port(listening, port)
     rest_port = None if rest_port is None else free_port(listening, rest_port)
-    engine = Engine(choice, contract, host, port, rest_port, log_path)
-    folder = root / "server"
-    command = {
-        BINARY_KIND: lambda: binary_command(choice.program, contract.name, folder, port, rest_port),
-        DOCKER_KIND: lambda: docker_command(choice.program, image, engine._container, contract.name, folder, host, port, rest_port),
-        LOCAL_KIND: lambda: local_command(root, host, port),
-    }[choice.kind]()
+    engine = Engine(choice, contracts[-1], host, port, rest_port, log_path)
     try:
-        engine.launch(command)
-        _wait_until_ready(engine, contract, timeout, stop)
+        engine.launch(*_command(engine, root, contracts[-1], image, host, port, rest_port, batching, tls))
+        _wait_until_ready(engine, contracts, timeout, tls, stop)
     except BaseException:
         engine._drop_log = False
         engine.stop()
@@ -198,30 +207,47 @@ def start(
     return engine
 
 
-def serve(bundle: str | Path, *args: Any, on_ready: Callable[[Engine], None] | None = None, **kwargs: Any) -> None:
-    """Serves a bundle until SIGINT or SIGTERM, then stops the server and returns.
+def _verified(root: Path) -> list[Contract]:
+    """Contracts of all versions, in order, with the files that a server reads compared with them."""
+    contracts = [Contract.load(root, version) for version in Contract.versions(root)]
+    for contract in contracts:
+        contract.verify_files(root, ("server",))
+    contracts[-1].verify_files(root, ("serving",))
+    return contracts
 
-    Args:
-        bundle: the bundle's folder.
-        *args: as for `start`.
-        on_ready: called once the model is loaded, to say where.
-        **kwargs: as for `start`.
 
-    Raises:
-        EngineError: as for `start`, or the server ended by itself.
-    """
-    stop = StopFlag()
-    with _stop_signals(stop):
-        try:
-            engine = start(bundle, *args, stop=stop, **kwargs)
-        except EngineError:
-            if stop.raised:
-                return
-            raise
-        with engine:
-            if on_ready is not None:
-                on_ready(engine)
-            engine.wait(stop)
+def _check_options(choice: Choice, rest_port: int | None, batching: bool, tls: str | Path | None) -> None:
+    if tls is not None and rest_port is not None:
+        raise EngineError(
+            f"Received rest_port={rest_port} with tls; TensorFlow Serving's REST port is never encrypted. Leave one out, or put a proxy "
+            "that ends TLS before the REST port."
+        )
+    if batching and choice.kind == LOCAL_KIND:
+        raise EngineError("Received batching=True; the local server answers each request by itself. Leave batching out.")
+
+
+def _command(
+    engine: Engine,
+    root: Path,
+    contract: Contract,
+    image: str,
+    host: str,
+    port: int,
+    rest_port: int | None,
+    batching: bool,
+    tls: str | Path | None,
+) -> tuple[list[str], Configuration | None]:
+    """The command line of the kind that was chosen, and the configuration that it reads."""
+    if engine.kind == LOCAL_KIND:
+        return local_command(root, host, port, rest_port, None if tls is None else Path(tls).resolve()), None
+    folder, program = root / "server", engine._choice.program
+    base_path = str(folder) if engine.kind == BINARY_KIND else model_folder(contract.name)
+    secure = None if tls is None else ServerTls.of(tls)
+    made = Configuration(root, contract, base_path, batching=batching, rest=rest_port is not None, tls=secure)
+    if engine.kind == BINARY_KIND:
+        return binary_command(program, made.folder, made.files, port, rest_port), made
+    name = contract.name
+    return docker_command(program, image, engine._container, name, folder, made.folder, made.files, host, port, rest_port), made
 
 
 def _temporary_log(name: str) -> Path:
@@ -229,32 +255,22 @@ def _temporary_log(name: str) -> Path:
         return Path(file.name)
 
 
-def _wait_until_ready(engine: Engine, contract: Contract, timeout: float, stop: StopFlag | None) -> None:
+def _wait_until_ready(engine: Engine, contracts: list[Contract], timeout: float, tls: str | Path | None, stop: StopFlag | None) -> None:
     def go_on() -> None:
         engine.check_alive()
         if stop is not None and stop.raised:
             raise EngineError(f"The {engine.kind} server was stopped before it was ready.")
 
-    transport = GrpcTransport(engine.address)
+    end = time.monotonic() + timeout
+    host, _, port = engine.address.rpartition(":")
+    # A server that listens everywhere is asked here; its certificate holds no name for everywhere.
+    transport = GrpcTransport(f"127.0.0.1:{port}" if host == "0.0.0.0" else engine.address, tls=None if tls is None else Tls.of(tls))
     try:
-        wait_until_available(transport, contract.name, contract.version, timeout, go_on)
+        for contract in contracts:
+            run(wait_until_available(transport, contract.name, contract.version, max(end - time.monotonic(), 0.01), go_on), NoMetrics())
     except EngineError:
         raise
     except ServingError as error:
         raise EngineError(f"The {engine.kind} server is not ready: {error}\n{engine.last_lines()}") from error
     finally:
         transport.close()
-
-
-@contextmanager
-def _stop_signals(flag: StopFlag) -> Iterator[None]:
-    """SIGINT and SIGTERM raise the flag, and do nothing else, as long as the block runs."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
-    previous = {number: signal.signal(number, lambda *_: flag.up()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

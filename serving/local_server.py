@@ -1,8 +1,7 @@
-"""A gRPC server with TensorFlow Serving's own messages, for development and tests. It is not TensorFlow Serving.
+"""A server with TensorFlow Serving's own messages, for development and tests. It is not TensorFlow Serving.
 
-It runs the real SavedModel of a bundle's `server/` folder and answers with TensorFlow Serving's checks, status codes and messages,
-but it has no batching, no version reloading, no REST and no TLS, and Python runs every request. Use `tensorflow_model_server` for
-anything that matters.
+It runs the real SavedModels of a bundle's `server/` folder and answers with TensorFlow Serving's checks, status codes and messages,
+but it has no batching, and Python runs every request. Use `tensorflow_model_server` for anything that matters.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import grpc
-import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -29,10 +27,12 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError, PrivPartError
 
-from .servable import Refusal, Servable
+from .local_models import Models
+from .local_rest import RestServer
+from .servable import Refusal
+from .tls import ServerTls
 
 NOTICE = "local server, for development and tests; it is not TensorFlow Serving"
 _SIGNATURES = "signature_def"
@@ -40,40 +40,53 @@ _NO_LIMIT = 2**31 - 1
 
 
 class LocalServer:
-    """Serves the latest version under a bundle's `server/` folder, in this process.
+    """Serves the versions and labels that a bundle's `serving/models.config` names, in this process.
 
     Args:
-        bundle: the bundle's folder; only `contract.json` and `server/` are read.
+        bundle: the bundle's folder; only its contracts, `server/` and `serving/` are read.
         port: 0 takes a free one.
         host: interface to listen on.
+        rest_port: port for REST; `None` leaves it closed, 0 takes a free one.
+        tls: a `ServerTls`, or the folder that `privpart-keras certs` made; gRPC only.
         workers: requests handled at a time.
 
     Raises:
         ContractError, IntegrityError: the bundle is not what its contract says.
-        EngineError: the model cannot be loaded, or the port cannot be had.
+        ServingError: the certificates cannot be used.
+        EngineError: the model cannot be loaded, or a port cannot be had.
 
     Example:
         >>> with LocalServer("saved_models/faces") as server:  # doctest: +SKIP
         ...     client = Client("saved_models/faces", server.address)
     """
 
-    def __init__(self, bundle: str | Path, port: int = 0, host: str = "127.0.0.1", *, workers: int = 8) -> None:
-        root = Path(bundle)
-        contract = Contract.load(root)
-        contract.verify_files(root, ("server",))
-        self.name = contract.name
-        self.servable = _load_latest(root / "server")
+    def __init__(
+        self,
+        bundle: str | Path,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        *,
+        rest_port: int | None = None,
+        tls: ServerTls | str | Path | None = None,
+        workers: int = 8,
+    ) -> None:
+        credentials = None if tls is None else ServerTls.of(tls).credentials()
+        self.models = Models(Path(bundle))
+        self.name = self.models.name
+        self._services = Services(self.models)
         # Without this a second server could share the port and take half of the requests.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _NO_LIMIT), ("grpc.max_send_message_length", _NO_LIMIT)]
         self._server = grpc.server(futures.ThreadPoolExecutor(workers, thread_name_prefix="local-server"), options=options)
-        models = _Models(self.name, self.servable)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(models), self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(models), self._server)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(self._services), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(self._services), self._server)
+        target = f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
+            self.port = self._server.add_insecure_port(target) if credentials is None else self._server.add_secure_port(target, credentials)
         except RuntimeError as error:
-            raise EngineError(f"Can't listen on {host}:{port}: {error}. Choose another port.") from error
+            raise EngineError(f"Can't listen on {target}: {error}. Choose another port.") from error
         self.address = f"{host}:{self.port}"
+        self._rest = None if rest_port is None else RestServer(self._services, host, rest_port)
+        self.rest_address = None if self._rest is None else self._rest.address
         self._server.start()
 
     def __enter__(self) -> LocalServer:
@@ -84,59 +97,67 @@ class LocalServer:
 
     def stop(self, grace: float = 1.0) -> None:
         """Stops listening at once and gives calls under way `grace` seconds."""
-        self._server.stop(grace).wait()
+        stopped = self._server.stop(grace)
+        if self._rest is not None:
+            self._rest.stop()
+        stopped.wait()
 
     def describe(self) -> str:
-        return f"{NOTICE}: {self.name} version {self.servable.version} at {self.address}"
+        versions = ", ".join(map(str, self.models.versions))
+        return f"{NOTICE}: {self.name} version {versions} at {self.address}"
 
 
-def _load_latest(base: Path) -> Servable:
-    versions = sorted((int(folder.name), folder) for folder in base.iterdir() if folder.is_dir() and folder.name.isdecimal())
-    if not versions:
-        raise EngineError(f"Found no versions in {base}; expected folders named by whole numbers. Export the bundle again.")
-    folder = versions[-1][1]
-    try:
-        return Servable(folder)
-    except (OSError, ValueError, tf.errors.OpError, Refusal) as error:
-        raise EngineError(f"Can't load {folder}: {error}. Export the bundle again.") from error
+class Services:
+    """What the server can be asked, as functions of TensorFlow Serving's messages; gRPC and REST carry them."""
 
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
-class _Models:
-    """Finds the servable that a request means."""
+    def predict(self, request: Any) -> Any:
+        servable = self._models.find(request)
+        outputs = servable.predict(request.model_spec.signature_name, request.inputs, request.output_filter)
+        response = predict_pb2.PredictResponse()
+        self._describe(response.model_spec, servable.version)
+        response.model_spec.signature_name = request.model_spec.signature_name or "serving_default"
+        for name, tensor in outputs.items():
+            response.outputs[name].CopyFrom(tensor)
+        return response
 
-    def __init__(self, name: str, servable: Servable) -> None:
-        self.name = name
-        self.servable = servable
+    def metadata(self, request: Any) -> Any:
+        self._models.spec_of(request)
+        if not request.metadata_field:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != _SIGNATURES:
+                raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Metadata field {field} is not supported")
+        servable = self._models.find(request)
+        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        self._describe(response.model_spec, servable.version)
+        response.metadata[_SIGNATURES].Pack(signatures)
+        return response
 
-    def find(self, request: Any) -> Servable:
-        if not request.HasField("model_spec"):
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
-        spec = request.model_spec
-        self.check_label(spec)
-        version = spec.version.value if spec.HasField("version") else None
-        if spec.name != self.name or version not in (None, self.servable.version):
-            wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
-        return self.servable
+    def status(self, request: Any) -> Any:
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version in self._models.status(request):
+            status = response.model_version_status.add(version=version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+            status.status.error_code = 0
+        return response
 
-    def check_label(self, spec: Any) -> None:
-        if spec.HasField("version_label"):
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {spec.version_label}")
-
-    def describe(self, answered: Any, servable: Servable) -> None:
-        answered.name = self.name
-        answered.version.value = servable.version
+    def _describe(self, answered: Any, version: int) -> None:
+        answered.name = self._models.name
+        answered.version.value = version
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, models: _Models) -> None:
-        self._models = models
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return _answer(context, lambda: self._predict(request))
+        return _answer(context, lambda: self._services.predict(request))
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return _answer(context, lambda: self._metadata(request))
+        return _answer(context, lambda: self._services.metadata(request))
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         _unimplemented(context, "Classify")
@@ -147,55 +168,16 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         _unimplemented(context, "MultiInference")
 
-    def _predict(self, request: Any) -> Any:
-        servable = self._models.find(request)
-        outputs = servable.predict(request.model_spec.signature_name, request.inputs, request.output_filter)
-        response = predict_pb2.PredictResponse()
-        self._models.describe(response.model_spec, servable)
-        response.model_spec.signature_name = request.model_spec.signature_name or "serving_default"
-        for name, tensor in outputs.items():
-            response.outputs[name].CopyFrom(tensor)
-        return response
-
-    def _metadata(self, request: Any) -> Any:
-        if not request.HasField("model_spec"):
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
-        if not request.metadata_field:
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "GetModelMetadataRequest must specify at least one metadata_field")
-        for field in request.metadata_field:
-            if field != _SIGNATURES:
-                raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Metadata field {field} is not supported")
-        servable = self._models.find(request)
-        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        self._models.describe(response.model_spec, servable)
-        response.metadata[_SIGNATURES].Pack(signatures)
-        return response
-
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, models: _Models) -> None:
-        self._models = models
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return _answer(context, lambda: self._status(request))
+        return _answer(context, lambda: self._services.status(request))
 
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         _unimplemented(context, "HandleReloadConfigRequest")
-
-    def _status(self, request: Any) -> Any:
-        if not request.HasField("model_spec"):
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
-        spec, servable = request.model_spec, self._models.servable
-        self._models.check_label(spec)
-        if spec.HasField("version") and (spec.name, spec.version.value) != (self._models.name, servable.version):
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Could not find version {spec.version.value} of model {spec.name}")
-        if spec.name != self._models.name:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        status = response.model_version_status.add(version=servable.version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
-        status.status.error_code = 0
-        return response
 
 
 def _answer(context: grpc.ServicerContext, compute: Callable[[], Any]) -> Any:
@@ -216,23 +198,47 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--port", type=int, default=8500)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--rest-port", type=int)
+    parser.add_argument("--tls", type=Path, help="folder of certificates")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends, as it does when the parent dies")
     args = parser.parse_args(argv)
     ended: list[int] = []  # not an Event: setting one inside a signal handler can block for ever
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ended.append(number))
     try:
-        server = LocalServer(args.bundle, args.port, args.host)
+        server = LocalServer(args.bundle, args.port, args.host, rest_port=args.rest_port, tls=args.tls)
     except PrivPartError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(server.describe(), flush=True)
     if args.exit_with_stdin:
         threading.Thread(target=_wait_for_end_of_stdin, args=(ended,), daemon=True).start()
+    _serve_until(ended, server, args.bundle)
+    return 0
+
+
+def _serve_until(ended: list[int], server: LocalServer, bundle: Path) -> None:
+    """Follows what is exported and promoted, as TensorFlow Serving does when it polls its configuration."""
+    seen = _state(bundle)
     while not ended:
         time.sleep(0.1)
+        now = _state(bundle)
+        if now != seen:
+            seen = now
+            try:
+                server.models.refresh()
+                print(server.describe(), flush=True)
+            except PrivPartError as error:  # what is loaded goes on being served
+                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     server.stop()
-    return 0
+
+
+def _state(bundle: Path) -> tuple[int, int] | None:
+    try:
+        found = (bundle / "serving/models.config").stat()
+        return found.st_mtime_ns, found.st_ino
+    except OSError:
+        return None
 
 
 def _wait_for_end_of_stdin(ended: list[int]) -> None:

@@ -9,38 +9,72 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from keras_privpart.contract import CHECKED_OUTPUT, CHECKED_SIGNATURE, PAIR_INPUT, PAIR_OUTPUT, PAIR_SIGNATURE, STRING, Contract, TensorSpec
-from keras_privpart.errors import PairMismatchError
+from keras_privpart.errors import PairMismatchError, ServerNotFoundError, ServingError
 
 from . import messages, tensors
-from .transport import METADATA, PREDICT, Transport
+from .readiness import AVAILABLE
+from .steps import Send, Steps
+from .transport import METADATA, PREDICT, STATUS
 
 _SIGNATURES = "signature_def"
 
 
-def check_pair(transport: Transport, contract: Contract, remaining: Callable[[], float]) -> None:
+def name_model(spec: Any, contract: Contract, label: str | None) -> None:
+    """Fills in a ModelSpec: the contract's model and version, or the label that should name that version."""
+    spec.name = contract.name
+    if label is None:
+        spec.version.value = contract.version
+    else:
+        spec.version_label = label
+
+
+def check_pair(transport: Any, contract: Contract, label: str | None, remaining: Callable[[], float]) -> Steps[None]:
     """Asks for the server's signatures, then for its fingerprint.
 
     Args:
-        transport: the server.
+        transport: the way to the server.
         contract: what it must hold.
+        label: the label to ask for; `None` asks for the contract's version.
         remaining: seconds left; raises when there are none.
 
     Raises:
         PairMismatchError: the server half is another one.
         ServingError: the subclass says why the server could not be asked.
     """
-    signatures = _signatures(transport, contract, remaining())
+    signatures = yield from _signatures(transport, contract, label, remaining())
     serve = signatures.get(CHECKED_SIGNATURE)
     if serve is None or PAIR_SIGNATURE not in signatures:
         raise _mismatch(contract, f"it has the signatures {sorted(signatures)}; expected {CHECKED_SIGNATURE!r} and {PAIR_SIGNATURE!r}")
     _compare(contract, "input", contract.boundary.tensors, serve.inputs, exact=True)
     # What TensorFlow knows of an output's shape can be less than what Keras knows.
     _compare(contract, "output", (*contract.outputs, TensorSpec(CHECKED_OUTPUT, (None,), STRING)), serve.outputs, exact=False)
-    fingerprint = _fingerprint(transport, contract, remaining())
+    fingerprint = yield from _fingerprint(transport, contract, label, remaining())
     if fingerprint != contract.fingerprint:
         raise _mismatch(
             contract, f"its fingerprint is {fingerprint[:12]!r}..., this device half belongs to {contract.fingerprint[:12]!r}..."
         )
+
+
+def explain_missing(transport: Any, contract: Contract, error: ServerNotFoundError, timeout: float) -> Steps[ServerNotFoundError]:
+    """Says what a server has instead of the version that it was asked for, if it says so itself.
+
+    Returns:
+        An error with that, or `error` as it is.
+    """
+    request = messages.GetModelStatusRequest()
+    request.model_spec.name = contract.name
+    try:
+        response = yield Send(transport, STATUS, request, timeout)
+    except ServingError:
+        return error
+    versions = sorted(status.version for status in response.model_version_status if status.state == AVAILABLE)
+    if not versions or contract.version in versions:
+        return error
+    older = contract.version < versions[-1]
+    hint = (
+        "The device half is out of date: use the bundle's newer version." if older else "Export the bundle's version to the server first."
+    )
+    return ServerNotFoundError(f"{error} The server has version {', '.join(map(str, versions))}, not {contract.version}. {hint}")
 
 
 def check_answer(contract: Contract, named: Any, count: int) -> None:
@@ -52,11 +86,10 @@ def check_answer(contract: Contract, named: Any, count: int) -> None:
         )
 
 
-def _signatures(transport: Transport, contract: Contract, timeout: float) -> Mapping[str, Any]:
+def _signatures(transport: Any, contract: Contract, label: str | None, timeout: float) -> Steps[Mapping[str, Any]]:
     request = messages.GetModelMetadataRequest(metadata_field=[_SIGNATURES])
-    request.model_spec.name = contract.name
-    request.model_spec.version.value = contract.version
-    response = transport.send(METADATA, request, timeout)
+    name_model(request.model_spec, contract, label)
+    response = yield Send(transport, METADATA, request, timeout)
     if response.model_spec.version.value != contract.version:
         raise _mismatch(contract, f"it answers for version {response.model_spec.version.value}")
     try:
@@ -65,13 +98,12 @@ def _signatures(transport: Transport, contract: Contract, timeout: float) -> Map
         raise _mismatch(contract, f"its signatures cannot be read ({error})") from error
 
 
-def _fingerprint(transport: Transport, contract: Contract, timeout: float) -> str:
+def _fingerprint(transport: Any, contract: Contract, label: str | None, timeout: float) -> Steps[str]:
     request = messages.PredictRequest()
-    request.model_spec.name = contract.name
-    request.model_spec.version.value = contract.version
+    name_model(request.model_spec, contract, label)
     request.model_spec.signature_name = PAIR_SIGNATURE
     tensors.encode(np.zeros(1, np.int32), request.inputs[PAIR_INPUT])
-    response = transport.send(PREDICT, request, timeout)
+    response = yield Send(transport, PREDICT, request, timeout)
     if list(response.outputs) != [PAIR_OUTPUT]:
         raise _mismatch(contract, f"it answers {sorted(response.outputs)} when asked for its fingerprint")
     answer = tensors.decode(response.outputs[PAIR_OUTPUT]).ravel().tolist()

@@ -1,8 +1,7 @@
-"""Carries one message to the server and its answer back. gRPC here; the seam is `Transport.send`."""
+"""Carries one message to a server and its answer back. The seam is `send`; `grpc_transport` and `rest` are the ways through it."""
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +32,17 @@ class Method:
     request: Any
     response: Any
 
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
 
 PREDICT = Method("/tensorflow.serving.PredictionService/Predict", messages.PredictRequest, messages.PredictResponse)
 METADATA = Method(
     "/tensorflow.serving.PredictionService/GetModelMetadata", messages.GetModelMetadataRequest, messages.GetModelMetadataResponse
 )
 STATUS = Method("/tensorflow.serving.ModelService/GetModelStatus", messages.GetModelStatusRequest, messages.GetModelStatusResponse)
+METHODS = (PREDICT, METADATA, STATUS)
 
 # Every status code but OK, and what it means to a caller.
 STATUS_ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
@@ -66,10 +70,9 @@ _HINTS: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.NOT_FOUND: "Start the server on this bundle's server/ folder.",
     grpc.StatusCode.UNIMPLEMENTED: "Expected TensorFlow Serving's gRPC port; this server speaks something else.",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "Send smaller batches, or fewer at once.",
+    grpc.StatusCode.UNAUTHENTICATED: "Pass token=, or a client certificate in tls=.",
+    grpc.StatusCode.PERMISSION_DENIED: "Pass a token or a client certificate that may use this model.",
 }
-
-# A connection to this machine must not go through a proxy that the environment names.
-_LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?|unix:.*")
 
 
 class Transport(ABC):
@@ -93,44 +96,16 @@ class Transport(ABC):
         """Ends the connection. Calls under way end with an error."""
 
 
-class GrpcTransport(Transport):
-    """One plaintext gRPC channel.
+class AsyncTransport(ABC):
+    """`Transport` for asyncio."""
 
-    Args:
-        address: `host:port`, or any other gRPC target such as `unix:/run/server.sock`.
-        max_message_bytes: limit of one message in either direction.
-    """
+    @abstractmethod
+    async def send(self, method: Method, request: Any, timeout: float) -> Any:
+        """As `Transport.send`."""
 
-    def __init__(self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        options: list[tuple[str, Any]] = [
-            ("grpc.max_send_message_length", max_message_bytes),
-            ("grpc.max_receive_message_length", max_message_bytes),
-            # Found again soon after a restart; gRPC's own limit is two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-        ]
-        if _LOOPBACK.fullmatch(address):
-            options.append(("grpc.enable_http_proxy", 0))
-        self._address = address
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._calls = {
-            method: self._channel.unary_unary(
-                method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
-            )
-            for method in (PREDICT, METADATA, STATUS)
-        }
-
-    def send(self, method: Method, request: Any, timeout: float) -> Any:
-        try:
-            return self._calls[method](request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise translate(error.code(), error.details(), self._address) from error
-        except ValueError as error:  # gRPC's way to say that the channel is closed
-            raise ServingError(f"{self._address}: {error} Make a new client.") from error
-
-    def close(self) -> None:
-        self._channel.close()
+    @abstractmethod
+    async def close(self) -> None:
+        """As `Transport.close`."""
 
 
 def translate(code: grpc.StatusCode, details: str | None, address: str) -> ServingError:

@@ -13,6 +13,8 @@ import pytest
 
 from keras_privpart.contract import (
     CONTRACT_FILE,
+    DEVICE_FILES,
+    SERVING_FILES,
     Boundary,
     Contract,
     FileRecord,
@@ -22,13 +24,14 @@ from keras_privpart.contract import (
     dtype_size,
 )
 from keras_privpart.errors import BoundaryMismatchError, ContractError, IntegrityError
+from keras_privpart.integrity import seal
+from keras_privpart.threat_model import ThreatModel
 
 FILES = (
     "device/1/saved_model.pb",
     "device/1/variables/variables.index",
     "server/1/saved_model.pb",
-    "serving/models.config",
-    "report/index.html",
+    "report/1/index.html",
 )
 
 
@@ -53,8 +56,13 @@ def write_bundle(root: Path) -> Contract:
         made_with={"keras": "3.15.1"},
         audit={"leakage": 0.2},
         max_batch_size=16,
+        threat_model=ThreatModel(private=("Male",)).to_json(),
+        measurements=({"form": "saved_model", "bytes": 7},),
     ).with_fingerprint()
     (root / CONTRACT_FILE).write_text(contract.dumps())
+    (root / "serving").mkdir(exist_ok=True)
+    for path in SERVING_FILES:
+        (root / path).write_text(seal(f"text of {path}", {1: contract.fingerprint}))
     return contract
 
 
@@ -142,6 +150,7 @@ def test_names_that_are_none(name):
     [
         {"version": 2},
         {"boundary": Boundary((spec(dtype="float16"),))},
+        {"boundary": Boundary((replace(spec(dtype="int8"), scale=0.5, zero_point=3),))},
         {"inputs": (spec("image", (None, 9, 9, 3)),)},
         {"outputs": (spec("scores", (None, 11)),)},
         {"server_weights": "1" * 64},
@@ -155,7 +164,7 @@ def test_the_fingerprint_covers_what_makes_a_pair(contract, change):
 
 def test_the_fingerprint_leaves_out_what_does_not(contract):
     """The server's own files hold the fingerprint, so it cannot cover them."""
-    files = {**contract.files, "server/1/saved_model.pb": FileRecord("1" * 64, 3), "report/x": FileRecord("2" * 64, 3)}
+    files = {**contract.files, "server/1/saved_model.pb": FileRecord("1" * 64, 3), "report/1/x": FileRecord("2" * 64, 3)}
     same = replace(contract, files=files, audit=None, made_with={}, name="other", max_batch_size=1)
     assert same.expected_fingerprint() == contract.fingerprint
 
@@ -168,7 +177,7 @@ def test_every_key_is_covered_by_the_digest(root, contract):
     assert set(record) == {f.name for f in fields(Contract)} | {"schema", "digest"}
     other = {
         "name": "cats", "version": 2, "server_weights": "1" * 64, "fingerprint": "1" * 64, "audit": None, "channel": [], "made_with": {},
-        "files": {}, "max_batch_size": 1, "digest": "0" * 64,
+        "files": {}, "max_batch_size": 1, "digest": "0" * 64, "threat_model": None, "optimization": "prune:0.5", "measurements": [],
     }  # fmt: skip
     for key in set(record) - {"schema", "encoding"}:
         changed = other[key] if key in other else [{**record[key][0], "source": "elsewhere"}]
@@ -182,7 +191,8 @@ def test_a_fingerprint_that_does_not_follow(contract):
 
 
 BAD = [
-    ({"schema": 2}, "has schema 2; this version of keras_privpart reads schema 1. Upgrade"),
+    ({"schema": 3}, "has schema 3; this version of keras_privpart reads schema 2. Upgrade"),
+    ({"schema": 1}, "has schema 1; this version"),
     ({"schema": None}, "has schema None"),
     ({"version": 0}, "version 0; expected a whole number from 1"),
     ({"version": 2**63}, "expected a whole number from 1"),
@@ -198,7 +208,11 @@ BAD = [
     ({"files": {"a": {"sha256": "0" * 64, "nbytes": -1}}}, "The record of a is malformed"),
     ({"files": {"a": {"sha256": "0" * 64, "nbytes": 1, "mode": 7}}}, "for FileRecord"),
     ({"channel": {}}, "channel as dict"),
-    ({"channel": [1]}, "a channel that is not an object"),
+    ({"channel": [1]}, "channel with an entry that is not an object"),
+    ({"measurements": ["fast"]}, "measurements with an entry that is not an object"),
+    ({"threat_model": {"attacker": "weak"}}, "The threat model is malformed"),
+    ({"threat_model": {"private": 3}}, "The threat model is malformed"),
+    ({"optimization": None}, "optimization as NoneType"),
     ({"made_with": None}, "made_with as NoneType"),
     ({"audit": 3}, "audit as int"),
     ({"server_weights": None}, "server_weights as NoneType"),
@@ -210,6 +224,9 @@ BAD = [
     ({"boundary": [{"name": "b", "shape": [None], "dtype": "complex64"}]}, "the dtype 'complex64'"),
     ({"boundary": [{"name": 1, "shape": [None], "dtype": "float32"}]}, "expected text"),
     ({"boundary": [{"name": "b", "shape": [None], "dtype": "float32"}] * 2}, "expected each name once"),
+    ({"boundary": [{"name": "b", "shape": [None], "dtype": "int8", "scale": 0.0, "zero_point": 1}]}, "expected a float above 0"),
+    ({"boundary": [{"name": "b", "shape": [None], "dtype": "int8", "scale": 0.5}]}, "expected a float above 0 and a whole number"),
+    ({"boundary": [{"name": "b", "shape": [None], "dtype": "float32", "scale": 0.5, "zero_point": 1}]}, "for int8 only"),
     ({"inputs": "x"}, "inputs as str"),
     ({"surprise": 1}, "expected the keys"),
 ]
@@ -270,8 +287,53 @@ def test_files_that_are_no_contract(tmp_path):
 
 def test_the_version_asked_for(root):
     assert Contract.load(root, 1).version == 1
-    with pytest.raises(ContractError, match=r"Received version 2; the bundle .* holds version 1"):
-        Contract.load(root, 2)
+    for version in (2, "1", "../1"):
+        with pytest.raises(ContractError, match=r"Received version .*; the bundle .* holds version 1\."):
+            Contract.load(root, version)
+
+
+def older_version(root, contract, **change):
+    """Makes `contract` the second version, and puts an altered copy of it in the older one's place."""
+    (root / "contracts").mkdir()
+    (root / "contracts/1.json").write_text(replace(contract, **change).with_fingerprint().dumps())
+    newest = replace(contract, version=2, files={"device/2/model.tflite": FileRecord("1" * 64, 3)}).with_fingerprint()
+    (root / CONTRACT_FILE).write_text(newest.dumps())
+    return newest
+
+
+def test_older_versions_have_contracts_of_their_own(root, contract):
+    newest = older_version(root, contract)
+    (root / "contracts/01.json").write_text("not a version's name")
+    assert Contract.versions(root) == (1, 2)
+    assert (Contract.load(root), Contract.load(root, 1)) == (newest, contract)
+    Contract.load(root, 1).verify_files(root)
+    with pytest.raises(ContractError, match="holds versions 1, 2"):
+        Contract.load(root, 3)
+
+
+@pytest.mark.parametrize("change", [{"version": 3}, {"name": "cats"}])
+def test_an_older_contract_in_the_wrong_place(root, contract, change):
+    older_version(root, contract, **change)
+    with pytest.raises(IntegrityError, match=r"contracts/1\.json is the contract of version .* expected version 1 of 'faces'"):
+        Contract.load(root, 1)
+
+
+def test_damage_to_an_older_contract_names_its_file(root, contract):
+    older_version(root, contract)
+    text = (root / "contracts/1.json").read_text()
+    for damaged in ("", text[:-9], text.replace("faces", "races"), text.replace('"schema": 2', '"schema": 9')):
+        (root / "contracts/1.json").write_text(damaged)
+        with pytest.raises((ContractError, IntegrityError), match=r"contracts/1\.json"):
+            Contract.load(root, 1)
+
+
+def test_forms_of_the_device_half(contract):
+    assert contract.formats == ("saved_model",)
+    assert contract.device_file("saved_model") == "device/1/saved_model.pb"
+    with pytest.raises(ContractError, match=r"Received the format 'litert'; version 1 of 'faces' has \['saved_model'\]"):
+        contract.device_file("litert")
+    files = {f"device/1/{file}": FileRecord("1" * 64, 3) for file in DEVICE_FILES.values()}
+    assert replace(contract, files=files).formats == tuple(DEVICE_FILES)
 
 
 # Files.
@@ -307,7 +369,7 @@ def test_files_that_are_not_the_contracts(root, contract, tmp_path_factory, path
 
 
 def test_missing_files_pass_only_when_told(root, contract):
-    for path in FILES[2:]:
+    for path in (*FILES[2:], *SERVING_FILES):
         (root / path).unlink()
     contract.verify_files(root, ["device"])
     contract.verify_files(root, partial=True)
@@ -320,11 +382,50 @@ def test_other_versions_are_other_contracts_business(root, contract):
         (root / side / "2").mkdir()
         (root / side / "2" / "saved_model.pb").write_text("")
     contract.verify_files(root)
-    (root / "device" / "stray.py").write_text("")
-    contract.verify_files(root)  # nobody loads it: only device/1 is
-    (root / "device" / "1" / "stray.py").write_text("")
-    with pytest.raises(IntegrityError, match=r"device/1/stray\.py is not listed"):
+    for path in ("device/1/stray.py", "device/stray.py", "device/²/stray.py", "serving/stray.config"):
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text("")
+        with pytest.raises(IntegrityError, match=f"{path} is not listed"):
+            contract.verify_files(root)
+        (root / path).unlink()
+    (root / "device/3").symlink_to(root / "device/1")
+    with pytest.raises(IntegrityError, match="device/3 is not listed"):
         contract.verify_files(root)
+
+
+def test_sealed_files(root, contract):
+    path, other = "serving/batching.config", {1: "0" * 64}
+    intact = (root / path).read_text()
+    for text, message in [
+        ("", "its seal differs"),
+        (intact.replace("text of", "test of"), "its seal differs"),
+        (intact.replace(contract.fingerprint, "0" * 64), "its seal differs"),
+        (seal("text", other), "was written for another bundle"),
+        (seal("text", {}), "was written for another bundle"),
+        (seal("text", {1: contract.fingerprint, 2: "0" * 64}), "holds version 1"),
+    ]:
+        (root / path).write_text(text)
+        with pytest.raises(IntegrityError, match=f"(?s){path}.*{message}"):
+            contract.verify_files(root, ("serving",))
+        contract.verify_files(root, ("device", "server", "report"))
+    (root / path).unlink()
+    contract.verify_files(root, partial=True)
+    with pytest.raises(IntegrityError, match=f"Found no {path}"):
+        contract.verify_files(root)
+    elsewhere = root.parent / "elsewhere.config"
+    elsewhere.write_text(intact)
+    (root / path).symlink_to(elsewhere)
+    with pytest.raises(IntegrityError, match="symbolic link"):
+        contract.verify_files(root, partial=True)
+
+
+def test_a_version_that_the_serving_files_do_not_know_yet(root, contract):
+    """An export that was interrupted before its last step: older versions are whole, the new one is not served."""
+    newest = older_version(root, contract)
+    contract.verify_files(root)
+    newest.verify_files(root, ("serving",), partial=True)
+    with pytest.raises(IntegrityError, match="does not know version 2: an export was interrupted"):
+        newest.verify_files(root, ("serving",))
 
 
 def test_a_huge_file_is_not_read_to_its_end(root, contract):

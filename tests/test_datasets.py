@@ -32,19 +32,20 @@ class TinyFaces(tfds.core.GeneratorBasedBuilder):
             "test": self._rows(6),
             "stranger": self._rows(2, identities=[1]),
             "unlabelled": self._rows(2, label=-1),
+            "white": self._rows(2, darkest=255),
         }
 
     def _generate_examples(self):  # the splits name their generators
         raise AssertionError
 
-    def _rows(self, count, identities=IDENTITIES, label=None):
+    def _rows(self, count, identities=IDENTITIES, label=None, darkest=0):
         rng = np.random.default_rng(count)
         for i in range(count):
             who = identities[i % len(identities)]
             yield (
                 i,
                 {
-                    "image": rng.integers(0, 256, (6, 6, 3), dtype=np.uint8),
+                    "image": rng.integers(darkest, 256, (6, 6, 3), dtype=np.uint8),
                     "identity": {"Identity_No": who},
                     "attributes": {"Male": who % 2 == 1, "Young": False},
                     "label": i % 3 if label is None else label,
@@ -87,6 +88,7 @@ def test_nested_keys_become_targets_and_identities_become_class_indices(folder):
 
 def test_images_are_resized_on_request(folder):
     assert load(folder, image_size=4).test.x.shape == (6, 4, 4, 3)
+    assert load(folder, image_size=4, test_split="white").test.x.max() == 1  # where resizing alone gives 1.0000002
 
 
 def test_slices_of_splits(folder):

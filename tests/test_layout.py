@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "errors": 0,
     "boundary": 1,
+    "graph_safety": 1,
     "integrity": 1,
     "strict_json": 1,
     "threat_model": 1,

@@ -1,4 +1,4 @@
-"""Writes a report's folder as a whole or not at all."""
+"""Writes a report's folder so that no file of it is ever half there."""
 
 from __future__ import annotations
 
@@ -49,3 +49,16 @@ def write_folder(target: Path, files: Mapping[str, str], *, overwrite: bool) -> 
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def add_file(folder: Path, name: str, text: str) -> None:
+    """Adds a file to a folder that stands; it appears under its name only when it is complete."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(fresh, 0o644)
+        os.replace(fresh, folder / name)
+    except BaseException:
+        os.unlink(fresh)
+        raise

@@ -9,16 +9,43 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_privpart.training import objectives
 
 PSNR_CAP = 100.0
+FALSE_POSITIVES = 0.01
 _BATCH = 256
 
 
 def ssim(truth: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Structural similarity of images in [0, 1] `[n, h, w, c]`, per example `[n]`. See `training.objectives.ssim`."""
     parts = [np.asarray(objectives.ssim(truth[i : i + _BATCH], images[i : i + _BATCH])) for i in range(0, len(truth), _BATCH)]
+    return np.concatenate(parts).astype("float64")
+
+
+def ms_ssim_scales(height: int, width: int) -> int:
+    """How many of the five published scales fit pictures of this size: those that leave the shorter side at least 11 pixels."""
+    return min(len(objectives.MS_SSIM_WEIGHTS), max(1, (min(height, width) // objectives.SSIM_WINDOW).bit_length()))
+
+
+def ms_ssim(truth: np.ndarray, images: np.ndarray) -> np.ndarray | None:
+    """Multi-scale structural similarity of images in [0, 1] `[n, h, w, c]`, per example `[n]`; None under 22 pixels a side.
+
+    The 11x11 window never shrinks; pictures under 176 pixels have fewer than the five published scales, whose weights are then scaled to a
+    sum of 1 (see `ms_ssim_scales`). With one scale it would be the SSIM.
+
+    References:
+        Wang, Simoncelli, Bovik, "Multiscale Structural Similarity for Image Quality Assessment", Asilomar 2003.
+    """
+    scales = ms_ssim_scales(*truth.shape[1:3])
+    if scales < 2:
+        return None
+    weights = np.array(objectives.MS_SSIM_WEIGHTS[:scales]) / sum(objectives.MS_SSIM_WEIGHTS[:scales])
+    parts = [
+        tf.image.ssim_multiscale(truth[i : i + _BATCH], images[i : i + _BATCH], 1.0, weights.tolist(), objectives.SSIM_WINDOW).numpy()
+        for i in range(0, len(truth), _BATCH)
+    ]
     return np.concatenate(parts).astype("float64")
 
 
@@ -87,6 +114,27 @@ def advantage(truth: np.ndarray, scores: np.ndarray, weights: Any = None) -> np.
         missed = np.cumsum(positive, axis=-1) / positive.sum(axis=-1, keepdims=True)
         spared = np.cumsum(negative, axis=-1) / negative.sum(axis=-1, keepdims=True)
     return np.maximum(0.0, np.max(spared - missed, axis=-1))
+
+
+def tpr_at_fpr(truth: np.ndarray, scores: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Largest true positive rate over the thresholds whose false positive rate is at most 1 %: what an attacker knows almost for sure.
+
+    References:
+        Carlini, Chien, Nasr, Song, Terzis, Tramer, "Membership Inference Attacks From First Principles", S&P 2022.
+    """
+    positive, negative = _by_threshold(truth, scores, weights)
+    with np.errstate(invalid="ignore"):
+        found = np.cumsum(positive[..., ::-1], axis=-1) / positive.sum(axis=-1, keepdims=True)
+        false = np.cumsum(negative[..., ::-1], axis=-1) / negative.sum(axis=-1, keepdims=True)
+    rate = np.max(np.where(false <= FALSE_POSITIVES + 1e-12, found, 0.0), axis=-1)
+    return np.where(np.isnan(found[..., -1]) | np.isnan(false[..., -1]), np.nan, rate)
+
+
+def roc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The ROC curve from (0, 0) to (1, 1): false and true positive rate at every threshold, `[points, 2]`; both classes must be there."""
+    positive, negative = _by_threshold(truth, scores, None)
+    rates = [np.cumsum(w[::-1]) / w.sum() for w in (negative, positive)]
+    return np.concatenate([np.zeros((1, 2)), np.stack(rates, axis=1)])
 
 
 def _weights(weights: Any, count: int) -> np.ndarray:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing import wording
+from keras_privpart.auditing import figures, wording
 from keras_privpart.auditing.attacks.base import RECONSTRUCTION
-from keras_privpart.auditing.intervals import LEAKAGE_LIMIT, WHAT_THE_INTERVAL_IS, Leakage
+from keras_privpart.auditing.intervals import LEAKAGE_LIMIT, WHAT_THE_INTERVAL_IS, Leakage, Score
 from keras_privpart.errors import AuditError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def render(report: AuditReport, *, pictures: bool = True) -> str:
         pictures=_picture_rows(report) if pictures else None,
         withheld=report.pictures is not None and not pictures,
         accuracies=[("defended", report.defended_accuracy), ("undefended", report.reference_accuracy)],
+        trade_offs=[(kind, plot) for kind in report.kinds if (plot := figures.trade_off(report, kind)) is not None],
+        threat=_paragraphs(report.threat_model.describe()),
         interval=WHAT_THE_INTERVAL_IS,
     )
 
@@ -67,27 +70,47 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
         "max_leakage": report.max_leakage(kind),
         "rows": [_row(r, best, scores) for r in report.of(kind)],
         "scores": [wording.SCORES[name] for name in scores],
+        "curves": figures.curves(best),
+        "confusions": figures.confusions(best),
     }
 
 
 def _row(result: AttackResult, best: AttackResult, scores: list[str]) -> dict[str, Any]:
     sides = {"boundary": result.boundary, "floor": result.floor, "ceiling": result.ceiling}
+    floors = {f"{name} (floor)": table for name, table in result.floors.items()}
+    given = {"boundary": result.boundary, **floors, "undefended (ceiling)": result.ceiling}
     leakage = result.leakage
     bar = None
     if leakage.value is not None and leakage.low is not None and leakage.high is not None:
         bar = {name: f"{100 * getattr(leakage, name) / LEAKAGE_LIMIT:.2f}" for name in ("value", "low", "high")}
     return {
-        "attack": result.attack,
+        "attack": result.name,
         "strongest": result is best,
         "headline": {side: wording.score_text(result.headline, table[result.headline]) for side, table in sides.items()},
-        "detail": {side: [wording.score_text(name, table[name]) for name in scores] for side, table in sides.items()},
-        "seeds": {side: ", ".join(f"{value:.3f}" for value in table[result.headline].seeds) for side, table in sides.items()},
+        "floor_from": f"from the {result.floor_from}",
+        "detail": [_detail(label, table, scores, result.headline) for label, table in given.items()],
         "tone": _tone(leakage),
         "leakage": wording.leakage_text(leakage),
         "reason": leakage.reason,
         "bar": bar,
         "notes": result.notes,
     }
+
+
+def _detail(label: str, table: Mapping[str, Score], scores: list[str], headline: str) -> dict[str, Any]:
+    seeds = ", ".join(f"{value:.3f}" for value in table[headline].seeds)
+    return {"given": label, "scores": [wording.score_text(name, table[name]) if name in table else "" for name in scores], "seeds": seeds}
+
+
+def _paragraphs(text: str) -> list[tuple[str, list[str]]]:
+    """Lines, each with the list of `- ` lines that follow it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("- ") and found:
+            found[-1][1].append(line[2:])
+        else:
+            found.append((line, []))
+    return found
 
 
 def _tone(leakage: Leakage) -> str:

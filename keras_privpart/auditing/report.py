@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,52 +11,21 @@ from typing import Any
 import numpy as np
 
 from keras_privpart.auditing.attacks.base import RECONSTRUCTION
-from keras_privpart.auditing.folder import check_absent, write_folder
-from keras_privpart.auditing.intervals import WHAT_THE_INTERVAL_IS, Leakage, Score
+from keras_privpart.auditing.bounds import Bound
+from keras_privpart.auditing.folder import add_file, check_absent, write_folder
+from keras_privpart.auditing.frame import frame
+from keras_privpart.auditing.intervals import WHAT_THE_INTERVAL_IS, Score
 from keras_privpart.auditing.page import render
+from keras_privpart.auditing.results import AttackResult, PictureRows, finite, result_from, score_from
 from keras_privpart.auditing.wording import summary
-from keras_privpart.errors import AuditError
+from keras_privpart.errors import AuditError, PrivPartError
+from keras_privpart.threat_model import ThreatModel
 
 __all__ = ["AttackResult", "AuditReport", "PictureRows", "check_absent"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REPORT_FILE = "report.json"
 PAGE_FILE = "index.html"
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """One attack on the boundary, with its own floor and ceiling.
-
-    Attributes:
-        attack: its name.
-        kind: what it is after: `"reconstruction"` or a private attribute.
-        headline: the score by which attacks of the kind are compared; higher means that more leaks.
-        boundary, floor, ceiling: every score by name, on the defended boundary, on the server half's answer alone, and on the
-            undefended boundary.
-        leakage: from the headline scores.
-        notes: what happened on the way, each a sentence.
-    """
-
-    attack: str
-    kind: str
-    headline: str
-    boundary: Mapping[str, Score]
-    floor: Mapping[str, Score]
-    ceiling: Mapping[str, Score]
-    leakage: Leakage
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PictureRows:
-    """Test images beside what the strongest decoder made of them, each `[k, h, w, c]` in [0, 1]."""
-
-    attack: str
-    original: np.ndarray
-    undefended: np.ndarray
-    defended: np.ndarray
-    floor: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -67,12 +36,17 @@ class AuditReport:
         results: one for every attack.
         defended_accuracy, reference_accuracy: of the task, on the victims; None where the task has none.
         seeds: attackers of each kind, trained from different weights.
+        models: how many trainings of the model were attacked.
         known, held_out, victims: how many examples the attackers learned from, chose weights by, and were scored on.
         boundary: what crosses, in words.
         boundary_bytes, input_bytes: of one example; None where a size is free.
         reference: where the ceiling comes from, in words.
         settings: what the attackers were given: epochs, batch size, seed.
         versions: of the software.
+        threat_model: what the attacker was taken to know.
+        scored_on: a digest of the victims: audits of equal ones can be compared.
+        reproduce: the command, or the call, that made the report.
+        bound: on the error of any reconstruction, for the first model; see `bounds.bound`. None where none was computed.
         not_tested: what this audit says nothing about, each a sentence.
         notes: what a reader must know to judge the numbers, each a sentence.
         pictures: for the page; not part of the JSON.
@@ -93,6 +67,11 @@ class AuditReport:
     versions: Mapping[str, str]
     not_tested: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    models: int = 1
+    threat_model: ThreatModel = field(default_factory=ThreatModel)
+    scored_on: str = ""
+    reproduce: str = ""
+    bound: Bound | None = None
     pictures: PictureRows | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -125,7 +104,7 @@ class AuditReport:
         for kind in self.kinds:
             best = self.strongest(kind)
             kinds[kind] = {
-                "attack": best.attack,
+                "attack": best.name,
                 "score": best.headline,
                 "boundary": _rounded(best.boundary[best.headline].value),
                 "floor": _rounded(best.floor[best.headline].value),
@@ -133,13 +112,14 @@ class AuditReport:
                 "leakage": _rounded(best.leakage.value),
                 "leakage_interval": [_rounded(best.leakage.low), _rounded(best.leakage.high)],
                 "max_leakage": _rounded(self.max_leakage(kind)),
-                "attacks": len(self.of(kind)),
+                "attacks": len({result.attack for result in self.of(kind)}),
             }
         accuracy = {"defended": self.defended_accuracy, "reference": self.reference_accuracy}
         return {
             "schema": SCHEMA_VERSION,
             "task_accuracy": {name: None if score is None else _rounded(score.value) for name, score in accuracy.items()},
             "kinds": kinds,
+            "models": self.models,
             "seeds": self.seeds,
             "victims": self.victims,
         }
@@ -149,14 +129,16 @@ class AuditReport:
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("pictures", "results")}
         for name in ("defended_accuracy", "reference_accuracy"):
             plain[name] = None if plain[name] is None else asdict(plain[name])
+        plain["threat_model"] = self.threat_model.to_json()
+        plain["bound"] = None if self.bound is None else self.bound.to_json()
         body = {
             "schema": SCHEMA_VERSION,
             "results": [asdict(r) for r in self.results],
             **plain,
-            "strongest": {kind: {"attack": self.strongest(kind).attack, "max_leakage": self.max_leakage(kind)} for kind in self.kinds},
+            "strongest": {kind: {"attack": self.strongest(kind).name, "max_leakage": self.max_leakage(kind)} for kind in self.kinds},
             "intervals": WHAT_THE_INTERVAL_IS,
         }
-        return json.loads(json.dumps(_finite(body), allow_nan=False))
+        return json.loads(json.dumps(finite(body), allow_nan=False))
 
     @classmethod
     def from_json(cls, data: Any) -> AuditReport:
@@ -174,18 +156,31 @@ class AuditReport:
         record: dict[str, Any] = {f.name: data.get(f.name) for f in fields(cls) if f.name != "pictures"}
         try:
             for name in ("defended_accuracy", "reference_accuracy"):
-                record[name] = None if record[name] is None else _score(record[name])
-            record["results"] = tuple(_result(r) for r in data["results"])
+                record[name] = None if record[name] is None else score_from(record[name])
+            record["threat_model"] = ThreatModel.from_json(data["threat_model"])
+            limits = data["bound"]
+            record["bound"] = None if limits is None else Bound(**{**limits, "assumptions": tuple(limits["assumptions"])})
+            record["results"] = tuple(result_from(r) for r in data["results"])
             record.update({name: tuple(data[name]) for name in ("not_tested", "notes")})
             missing = [f.name for f in fields(cls) if f.name not in data and f.name != "pictures"]
             if missing:
                 raise KeyError(missing[0])
             return cls(**record)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, PrivPartError) as error:
             raise AuditError(f"The report is malformed: {type(error).__name__}: {error}. Audit again.") from error
 
+    def to_dataframe(self) -> Any:
+        """One row for each attack, what it was given, and score, as a `pandas.DataFrame`; see `frame.rows`.
+
+        Raises:
+            AuditError: pandas is not installed.
+        """
+        return frame(self)
+
     def save(self, directory: str | Path, *, overwrite: bool = False, pictures: bool = True) -> Path:
-        """Writes `report.json` and a self-contained `index.html`; the folder appears under its name only when it is complete.
+        """Writes `report.json`, and then a self-contained `index.html`: a page that cannot be made never costs the numbers.
+
+        The folder appears under its name with the whole `report.json` in it, the page when it is complete.
 
         Args:
             directory: the new folder.
@@ -193,11 +188,15 @@ class AuditReport:
             pictures: whether the page shows test images and their reconstructions. Switch it off for images that must not be passed on.
 
         Raises:
-            AuditError: the folder exists, or Jinja2 is missing.
+            AuditError: the folder exists; or, with the numbers saved, the page cannot be made, for lack of Jinja2 for example.
         """
         text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        page = render(self, pictures=pictures)
-        return write_folder(Path(directory), {REPORT_FILE: text, PAGE_FILE: page}, overwrite=overwrite)
+        folder = write_folder(Path(directory), {REPORT_FILE: text}, overwrite=overwrite)
+        try:
+            add_file(folder, PAGE_FILE, render(self, pictures=pictures))
+        except Exception as error:  # whatever the page met, the numbers stand and the caller is told where
+            raise AuditError(f"The numbers are saved in {folder / REPORT_FILE}, but the page could not be made: {error}") from error
+        return folder
 
     @classmethod
     def load(cls, directory: str | Path) -> AuditReport:
@@ -214,24 +213,5 @@ class AuditReport:
         return cls.from_json(data)
 
 
-def _result(data: Mapping[str, Any]) -> AttackResult:
-    sides = {side: {name: _score(s) for name, s in data[side].items()} for side in ("boundary", "floor", "ceiling")}
-    return AttackResult(**{**data, **sides, "leakage": Leakage(**data["leakage"]), "notes": tuple(data["notes"])})
-
-
-def _score(data: Mapping[str, Any]) -> Score:
-    number = {name: float("nan") if data[name] is None else float(data[name]) for name in ("value", "low", "high")}
-    return Score(**number, seeds=tuple(float("nan") if s is None else float(s) for s in data["seeds"]))
-
-
 def _rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 6)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

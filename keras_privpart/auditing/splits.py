@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,13 +19,34 @@ FEWEST = 10
 class Split:
     """Attackers learn from `known`, choose their weights by `held_out`, and are scored on `victims`.
 
-    `dropped` counts the examples taken out of the attacker's data because the victims have the same ones.
+    Attributes:
+        dropped: examples taken out of the attacker's data because the victims have the same ones.
+        people: whose picture each victim is, `[n]`; None where the audit does not know.
     """
 
     known: Samples
     held_out: Samples
     victims: Samples
-    dropped: int
+    dropped: int = 0
+    people: np.ndarray | None = None
+
+    @property
+    def owned(self) -> int:
+        """How many examples the attacker has."""
+        return len(self.known) + len(self.held_out)
+
+    def limited(self, budget: int) -> Split:
+        """The same for an attacker who has `budget` examples only: the first ones, so that a larger budget holds the smaller one."""
+        held = min(len(self.held_out), budget - 1, max(1, round(budget * len(self.held_out) / self.owned)))
+        return replace(self, known=self.known[: budget - held], held_out=self.held_out[:held])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many examples the model was trained on as well: of the attacker's, and of the victims'."""
+
+    attacker: int
+    victims: int
 
 
 def split(train: Samples, test: Samples, share: float, seed: int) -> Split:
@@ -63,6 +84,27 @@ def split(train: Samples, test: Samples, share: float, seed: int) -> Split:
     order = np.random.default_rng(seed).permutation(len(train))
     count = min(len(train) - 1, max(1, round(share * len(train))))
     return Split(train[order[count:]], train[order[:count]], test, int(shared.sum()))
+
+
+def seen_in_training(train: Samples, test: Samples, trained_on: Samples) -> Seen:
+    """Counts the examples that the model was trained on.
+
+    Raises:
+        AuditError: the shapes differ, or more than 1 % of the victims are among them: a model answers otherwise for what it has seen.
+    """
+    if trained_on.x.shape[1:] != test.x.shape[1:]:
+        raise AuditError(
+            f"Received trained_on of shape {list(trained_on.x.shape[1:])} and victims of shape {list(test.x.shape[1:])}; expected one. "
+            "Give the examples as the model was given them."
+        )
+    seen = set(_digests(trained_on.x))
+    counts = Seen(*(sum(d in seen for d in _digests(samples.x)) for samples in (train, test)))
+    if counts.victims > NATURAL_DUPLICATES * len(test):
+        raise AuditError(
+            f"Received {counts.victims} of {len(test)} victims that the model was trained on; expected none (up to 1 % natural duplicates "
+            "are let pass). Choose victims that the model has never seen."
+        )
+    return counts
 
 
 def _digests(x: np.ndarray) -> list[bytes]:

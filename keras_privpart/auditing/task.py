@@ -17,6 +17,7 @@ EPOCHS = 60
 PATIENCE = 6
 _BATCH, _BATCHES = 64, 32
 _LEARNING_RATE = 1e-3
+HINT = "Train an undefended partition yourself and give it as reference=."
 
 
 def correct(answer: list[np.ndarray], samples: Samples) -> np.ndarray | None:
@@ -53,39 +54,62 @@ def undefended_twin(partition: Partition, train: Samples, held_out: Samples, see
         AuditError: the model has several outputs, the labels are not whole numbers `[n]`, or the model cannot be copied or cut again.
             Then give `reference=`.
     """
-    hint = "Train an undefended partition yourself and give it as reference=."
-    labels = train.targets.get(TASK)
-    if labels is None or not _are_classes(labels):
-        raise AuditError(f'Received no whole-number labels "{TASK}" to train an undefended twin with; expected [n]. {hint}')
-    if len(partition.model.outputs) != 1 or len(partition.model.outputs[0].shape) != 2:
-        shapes = [list(t.shape) for t in partition.model.outputs]
-        raise AuditError(f"Received a model with outputs {shapes}; an undefended twin is trained for one of [batch, classes]. {hint}")
-    sources = list(partition.boundary.sources)
-    if not all(sources):
-        raise AuditError(f"Received a boundary that does not say where the model was cut; expected the tensors' addresses. {hint}")
-    try:
-        keras.utils.set_random_seed(seed)
-        model = keras.models.clone_model(partition.model)
-        twin = cut(model, sources, public_inputs=partition.public_inputs)
-    except Exception as error:  # copying runs the constructors of the user's own layers, which raise whatever they like
-        reason = str(error).strip().split("\n", 1)[0]
-        raise AuditError(f"The model cannot be copied and cut again for an undefended twin: {reason} {hint}") from error
-    model.compile(keras.optimizers.Adam(_LEARNING_RATE), _loss(partition.model, train))
-    stop = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
-    history = model.fit(
-        train.x,
-        np.asarray(labels).reshape(len(train)),
-        validation_data=(held_out.x, np.asarray(held_out.targets[TASK]).reshape(len(held_out))),
-        batch_size=max(1, min(_BATCH, len(train) // _BATCHES)),
-        epochs=EPOCHS,
-        callbacks=[stop],
-        verbose=0,
-    )
-    epochs = len(history.epoch)
+    reason = unlabelled(train) or unscored(partition.model)
+    if reason is not None:
+        raise AuditError(f"An undefended twin can't be trained: {reason}. {HINT}")
+    twin = fresh_copy(partition, seed)
+    epochs = learn_task(twin.model, task_loss(partition.model, train), train, held_out)
     return twin, f"an undefended twin trained by the audit on the task alone ({epochs} epochs, Adam at {_LEARNING_RATE}, early stopping)"
 
 
-def _loss(model: keras.Model, train: Samples) -> keras.losses.Loss:
+def fresh_copy(partition: Partition, seed: int) -> Partition:
+    """The same architecture with fresh weights, cut at the same place, without a channel.
+
+    Raises:
+        AuditError: the model cannot be copied or cut again.
+    """
+    sources = list(partition.boundary.sources)
+    if not all(sources):
+        raise AuditError(f"Received a boundary that does not say where the model was cut; expected the tensors' addresses. {HINT}")
+    try:
+        keras.utils.set_random_seed(seed)
+        return cut(keras.models.clone_model(partition.model), sources, public_inputs=partition.public_inputs)
+    except Exception as error:  # copying runs the constructors of the user's own layers, which raise whatever they like
+        reason = str(error).strip().split("\n", 1)[0]
+        raise AuditError(f"The model cannot be copied and cut again for an undefended twin: {reason} {HINT}") from error
+
+
+def learn_task(model: keras.Model, loss: keras.losses.Loss, train: Samples, held_out: Samples, most: int | None = None) -> int:
+    """Trains a model on the task alone, as `undefended_twin` says; returns for how many epochs, of `most` (60)."""
+    model.compile(keras.optimizers.Adam(_LEARNING_RATE), loss)
+    stop = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
+    history = model.fit(
+        train.x,
+        np.asarray(train.targets[TASK]).reshape(len(train)),
+        validation_data=(held_out.x, np.asarray(held_out.targets[TASK]).reshape(len(held_out))),
+        batch_size=max(1, min(_BATCH, len(train) // _BATCHES)),
+        epochs=EPOCHS if most is None else most,
+        callbacks=[stop],
+        verbose=0,
+    )
+    return len(history.epoch)
+
+
+def unlabelled(samples: Samples) -> str | None:
+    """Why a model cannot be trained on the task with such samples; None if it can."""
+    labels = samples.targets.get(TASK)
+    return f'there are no whole-number labels "{TASK}" [n] to train with' if labels is None or not _are_classes(labels) else None
+
+
+def unscored(model: keras.Model) -> str | None:
+    """Why the audit does not know how to train such a model; None if it does."""
+    shapes = [list(t.shape) for t in model.outputs]
+    one = len(shapes) == 1 and len(shapes[0]) == 2
+    return None if one else f"the model has the outputs {shapes}; one of [batch, classes] can be trained"
+
+
+def task_loss(model: keras.Model, train: Samples) -> keras.losses.Loss:
+    """Cross-entropy that fits the model's output: of classes or a single unit, logits or probabilities."""
     outputs = np.asarray(model(train.x[:BATCH], training=False))
     if outputs.shape[1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=not _in_unit(outputs))

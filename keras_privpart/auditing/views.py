@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.auditing.inside import Inside
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 
@@ -24,10 +25,12 @@ class View:
         name: what is seen, for messages.
         observe: from a batch of inputs to a tensor, or any structure of tensors, each with the batch first. Any callable will do: a Keras
             model's inference, an interpreter of a converted device half, a remote service.
+        inside: what stands behind it, for attackers who know it; None where that is not to be had.
     """
 
-    def __init__(self, name: str, observe: Callable[[np.ndarray], Any]) -> None:
+    def __init__(self, name: str, observe: Callable[[np.ndarray], Any], inside: Inside | None = None) -> None:
         self.name = name
+        self.inside = inside
         self._observe = observe
         self._repeats: bool | None = None
         self._row = 1  # bytes seen of one input
@@ -54,16 +57,18 @@ class View:
 
         Where two looks at the same inputs agree there is no noise to draw again: then one look is kept, up to 1 GB.
         """
-        if self._kept is not None and self._kept[0] is x:
-            yield self._kept[1], tf.constant(truth)
+        kept = self._kept  # once: other attackers may look at other inputs meanwhile
+        if kept is not None and kept[0] is x:
+            yield kept[1], tf.constant(truth)
             return
         if self._repeats is None:
             first, second = self.see(x[:BATCH]), self.see(x[:BATCH])
-            self._repeats = all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
             self._row = max(1, sum(t[0].nbytes for t in first))
+            self._repeats = all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
         if self._repeats and self._row * len(x) <= _KEEP_BYTES:
-            self._kept = (x, [tf.constant(t) for t in self.see(x)])
-            yield self._kept[1], tf.constant(truth)
+            look = [tf.constant(t) for t in self.see(x)]
+            self._kept = (x, look)
+            yield look, tf.constant(truth)
             return
         size = max(BATCH, _CHUNK_BYTES // self._row)
         for start in range(0, len(x), size):
@@ -72,13 +77,22 @@ class View:
 
 def boundary_view(partition: Partition, name: str = "the boundary") -> View:
     """What crosses: the device half, channel included."""
-    return View(name, _inference(partition.device))
+    return View(name, _inference(partition.device), Inside(partition))
 
 
 def answer_view(partition: Partition) -> View:
     """What the server half legitimately outputs: all of its outputs, and nothing of the boundary."""
     device, server = _inference(partition.device), _inference(partition.server)
-    return View("the server half's answer", lambda x: server(device(x)))
+    return View("the server half's answer", lambda x: server(device(x)), Inside(partition, answer=True))
+
+
+def top1_view(partition: Partition, answer: View) -> View | None:
+    """The least of an answer: which class comes first, `[n, classes]` of 0 and 1. None where the server half answers no classes."""
+    outputs = partition.model.outputs
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or (outputs[0].shape[1] or 0) < 2:
+        return None
+    classes = int(outputs[0].shape[1])
+    return View("the server half's top-1 answer", lambda x: np.eye(classes, dtype="float32")[answer.see(x)[0].argmax(axis=1)])
 
 
 def _inference(half: Any) -> Callable[[Any], Any]:

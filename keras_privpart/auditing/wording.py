@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 SCORES = {
     "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
     "mse": "MSE",
     "psnr": "PSNR",
+    "identified": "identification",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",
     "advantage": "advantage",
+    "tpr_at_fpr": "TPR at 1 % FPR",
     "majority_rate": "majority rate",
 }
 
@@ -29,13 +32,13 @@ COARSE = 0.4
 
 def verdict(report: AuditReport, kind: str) -> str:
     """What the strongest attack of a kind came to, in two sentences."""
-    best, count = report.strongest(kind), len(report.of(kind))
+    best, count = report.strongest(kind), len({result.attack for result in report.of(kind)})
     score = SCORES[best.headline]
     at, floor, ceiling = (side[best.headline].value for side in (best.boundary, best.floor, best.ceiling))
     of = f"the strongest of {count} attacks" if count > 1 else "the only attack"
     goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {kind}"
     facts = (
-        f"From the boundary, {of} ({best.attack}) {goal} at {score} {at:.3f}; from an undefended boundary it is {ceiling:.3f}, "
+        f"From the boundary, {of} ({best.name}) {goal} at {score} {at:.3f}; from an undefended boundary it is {ceiling:.3f}, "
         f"from the server half's answer alone {floor:.3f}."
     )
     return f"{_judgement(best.leakage)} {facts}"
@@ -86,9 +89,11 @@ def summary(report: AuditReport) -> str:
         lines += [f"{kind}: {verdict(report, kind)}", "", *_table(report, kind), ""]
     if not report.kinds:
         lines += ["No attack was carried out.", ""]
+    if report.bound is not None:
+        lines += [f"Bound: {report.bound.words()}", ""]
     lines += ["Not tested:", *(f"  - {text}" for text in report.not_tested), ""]
     lines += [f"Note: {text}" for text in report.notes]
-    notes = [f"Note: {r.attack}: {note}" for r in report.results for note in r.notes]
+    notes = [f"Note: {r.name}: {note}" for r in report.results for note in r.notes]
     return "\n".join([*lines, *notes, f"{WHAT_THE_INTERVAL_IS} {report.seeds} seed{'s' if report.seeds > 1 else ''}."])
 
 
@@ -103,7 +108,7 @@ def _table(report: AuditReport, kind: str) -> list[str]:
 
 
 def _marked(result: AttackResult, best: AttackResult) -> str:
-    return f"{result.attack} *" if result is best else result.attack
+    return f"{result.name} *" if result is best else result.name
 
 
 def _cells(result: AttackResult) -> tuple[str, str, str, str]:

@@ -6,6 +6,7 @@ import abc
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_privpart.channels.channel import PACKAGE, Channel, Stream, checked
@@ -37,6 +38,10 @@ class _NoiseChannel(Channel):
     @abc.abstractmethod
     def standard_noise(self, shape: Any, dtype: Any, training: bool | None) -> tf.Tensor:
         """Noise of mean 0 and standard deviation 1."""
+
+    def noise_stddev(self) -> np.ndarray:
+        """Standard deviation of the noise in units of what crosses: one number, or one a feature where they are learned."""
+        return np.asarray(keras.ops.convert_to_numpy(self._scale()), "float64")
 
     def _scale(self) -> Any:
         if self.log_scale is None:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_privpart.contract import CONTRACT_FILE, FOLDERS, SERVE_SIGNATURE, Contract, FileRecord, check_name
-from keras_privpart.errors import BundleError, BundleExistsError
+from keras_privpart.datasets import Samples
+from keras_privpart.errors import BundleError
 from keras_privpart.exporting import reload, saved_model, serving_config
+from keras_privpart.exporting.encoding import Encoded, encode
+from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
+from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
+from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.threat_model import ThreatModel
 
 if TYPE_CHECKING:
     from keras_privpart.auditing.report import AuditReport
+
+
+_FEW = 32
 
 
 @dataclass(frozen=True)
@@ -52,37 +60,51 @@ class Bundle:
 def export(
     partition: Partition,
     path: str | Path,
-    version: int = 1,
+    version: int | None = None,
     *,
     audit: AuditReport | None = None,
+    threat_model: ThreatModel | None = None,
     overwrite: bool = False,
     name: str | None = None,
     max_batch_size: int = 32,
     sample: Any = None,
+    encoding: str = "none",
+    formats: Sequence[str] = ("saved_model",),
+    test: Any = None,
+    leakage: Callable[[Partition], AuditReport] | None = None,
 ) -> Bundle:
-    """Writes both halves, the contract, serving configuration and the audit into one folder.
+    """Writes both halves, the contract, serving configuration and the audit into a folder: a new bundle, or one more version of one.
 
-    The bundle is written beside its place, reloaded with the bare loader, compared with the halves in memory, and only then
-    renamed: on any error nothing is left behind, and an older bundle stays as it was.
+    The version is written beside its place, reloaded with the bare loader, compared with the halves in memory, and only then
+    moved there: on any error nothing is left behind. The files of a bundle's other versions are never touched. A bundle's first
+    version is labelled `stable`, each later one `canary`, until `promote` says otherwise.
 
     Args:
         partition: the halves to export.
         path: the bundle's folder. Its parent is made when missing.
-        version: the model's version on the server, from 1.
+        version: the model's version on the server, above those that the bundle holds; `None` takes the next, from 1.
         audit: a report to put into the bundle, without its pictures; its summary goes into the contract.
-        overwrite: whether to replace a bundle that is there.
-        name: the model's name on the server; the folder's name when `None`.
+        threat_model: who sees what and what the attacker knows, for the contract; `None` takes the audit's, if it has one.
+        overwrite: whether to replace a bundle that is there, with all its versions.
+        name: the model's name on the server; `None` takes the bundle's, or the folder's.
         max_batch_size: the most examples that one request may carry. The server is warmed up for powers of two up to it.
-        sample: inputs `[n >= 1, ...]` to compare with; drawn when `None`.
+        sample: inputs `[n >= 1, ...]` to compare with; drawn when `None`. Whatever int8 is asked for is calibrated by them: then give
+            a hundred or more, like the data of use.
+        encoding: how the boundary crosses: `"none"`, as the model computes it; `"int8"` or `"float16"`. The device half encodes, the server
+            half takes the encoded tensors and decodes them in its graph.
+        formats: forms of the device half: `"saved_model"`, `"litert"` (float32), `"litert-float16"`, `"litert-dynamic"`, `"litert-int8"`.
+        test: examples `(x, labels)` or `Samples` to measure the accuracy of every form on.
+        leakage: attacks a partition, such as `lambda parts: kp.audit(parts, train, test, reference=undefended)`. It is called for every
+            form, with the boundary as an attacker can decode it; in a LiteRT form, the partition's device half is a plain function.
 
     Returns:
-        The bundle.
+        The bundle, with the contract of the version that was written.
 
     Raises:
-        BundleExistsError: the folder is there and `overwrite` is false.
-        BundleError: the folder cannot be written or replaced, the server half reads raw inputs, or what was written does not answer
-            as the halves do.
-        ContractError: the name cannot be a model's name.
+        BundleExistsError: the bundle holds that version or a later one, or something else than a bundle is there.
+        BundleError: the folder cannot be written or replaced, the server half reads raw inputs, an encoding or format cannot be had, or
+            what was written does not answer as the halves do.
+        ContractError, IntegrityError: the name cannot be a model's name, or the bundle that is there cannot be trusted.
 
     Example:
         >>> bundle = kp.export(parts, "saved_models/faces")  # doctest: +SKIP
@@ -90,33 +112,26 @@ def export(
         ('boundary',)
     """
     target = Path(os.path.abspath(path))
-    name = check_name(target.name if name is None else name)
     for key, value in (("version", version), ("max_batch_size", max_batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise BundleError(f"Received {key}={value!r}; expected a whole number from 1.")
     if partition.public_inputs:
         raise BundleError(
             f"Received a server half that reads the inputs {list(partition.public_inputs)} raw; a bundle sends the boundary alone. "
             "Cut the model where no input is public."
         )
-    _check_target(target, overwrite)
-    with _temporary_sibling(target) as root:
-        try:
-            contract, notes = _write(partition, root, name, version, max_batch_size, audit, sample)
-            _install(root, target, overwrite)
-        except (OSError, tf.errors.OpError) as error:
-            raise BundleError(f"Can't write the bundle {target}: {error}. Nothing was exported.") from error
-    return Bundle(target, contract, notes)
-
-
-def _write(
-    partition: Partition, root: Path, name: str, version: int, max_batch_size: int, audit: AuditReport | None, sample: Any
-) -> tuple[Contract, tuple[str, ...]]:
-    contract = Contract(
-        name=name,
-        version=version,
-        boundary=partition.boundary,
-        inputs=saved_model.input_specs(partition),
+    check_forms(formats, encoding, sample)
+    samples = as_samples(test)
+    newest = newest_contract(target, overwrite)
+    inputs = saved_model.input_specs(partition)
+    x = reload.sample_inputs(partition, inputs, sample)
+    own = None if sample is None else reload.by_name(inputs, sample)
+    encoded = encode(partition, encoding, lambda: _observed(partition, own or x))
+    plan = Contract(
+        name=_name(name, target, newest),
+        version=next_version(newest, version, target),
+        boundary=encoded.wire.boundary,
+        inputs=inputs,
         outputs=saved_model.output_specs(partition),
         server_weights=saved_model.weights_digest(partition.server),
         fingerprint="",
@@ -125,29 +140,73 @@ def _write(
         made_with=_made_with(),
         audit=None if audit is None else audit.contract_summary(),
         max_batch_size=max_batch_size,
+        threat_model=_threat_model(threat_model, audit),
+        encoding=encoding,
     )
-    x = reload.sample_inputs(partition, contract.inputs, sample)
-    # The fingerprint covers the device half's files and is baked into the server half: the device goes first.
-    saved_model.write_device(partition, contract.inputs, root / contract.device_folder)
-    contract = _with_files(contract, root).with_fingerprint()
-    saved_model.write_server(partition, contract.outputs, contract.fingerprint, root / contract.server_folder)
-    notes = [
-        f"layer {layer!r} stands on both sides of the cut: its weights are in server/ too" for layer in saved_model.shared_layers(partition)
-    ]
-    server = tf.saved_model.load(str(root / contract.server_folder))
-    notes += reload.check_reload(partition, contract, root, server, x)
-    notes += _warm_up(partition, contract, root, server, x)
-    config = root / serving_config.MODELS_CONFIG
-    config.parent.mkdir()
-    config.write_text(serving_config.models_config(contract), encoding="utf-8")
-    if audit is not None:
-        audit.save(root / "report", pictures=False)  # a bundle travels to devices, the test set does not
-    contract = _with_files(contract, root)
+    job = _Job(partition, encoded, x, own, tuple(formats), samples, leakage, audit)
+    with temporary_sibling(target) as root:
+        try:
+            contract, notes = _write(job, plan, root)
+            install(root, target, contract, overwrite)
+        except (OSError, tf.errors.OpError) as error:
+            raise BundleError(f"Can't write the bundle {target}: {error}. Nothing was exported.") from error
+    return Bundle(target, contract, notes)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What `export` was asked for, checked."""
+
+    partition: Partition
+    encoded: Encoded
+    x: reload.Arrays
+    own: reload.Arrays | None
+    forms: tuple[str, ...]
+    test: Samples | None
+    leakage: Audit | None
+    audit: AuditReport | None
+
+
+def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, ...]]:
+    """Writes a version's folders and its contract, and compares them with the halves in memory."""
+    wire = job.encoded.wire
+    with tempfile.TemporaryDirectory() as scratch:
+        # The fingerprint covers the device half's files and is baked into the server half: the device goes first.
+        forms = FormWriter(wire, job.partition, plan, job.x, job.own).write(job.forms, root / plan.device_folder, Path(scratch))
+        contract = _with_files(plan, root).with_fingerprint()
+        server_half = root / contract.server_folder
+        saved_model.write_server(wire, contract.outputs, contract.fingerprint, server_half)
+        shared = saved_model.shared_layers(wire)
+        notes = [f"layer {layer!r} stands on both sides of the cut: its weights are in server/ too" for layer in shared]
+        server = tf.saved_model.load(str(server_half))
+        device_half = root / contract.device_folder if SAVED_MODEL in forms else Path(scratch) / "device"
+        notes += reload.check_reload(wire, contract, device_half, server_half, server, job.x)
+    notes += _warm_up(wire, contract, root, server, job.x)
+    if (contract.encoding == "int8" or "litert-int8" in forms) and (count := len(next(iter((job.own or job.x).values())))) < _FEW:
+        notes.append(f"int8 is calibrated by {count} examples only: values beyond theirs are cut off. Give a hundred or more as sample=")
+    measurer = Measurer(contract, server, job.test, job.leakage)
+    rows = [measurer.reference(job.partition, in_memory(job.partition, contract))]
+    rows += [measurer.row(form, job.encoded.seen) for form in forms.values()]
+    if job.audit is not None:
+        (root / contract.report_folder).parent.mkdir()
+        job.audit.save(root / contract.report_folder, pictures=False)  # a bundle travels to devices, the test set does not
+    contract = replace(_with_files(contract, root), measurements=tuple(rows))
     text = contract.dumps()
     (root / CONTRACT_FILE).write_text(text, encoding="utf-8")
     if Contract.loads(text) != contract:
         raise BundleError("The contract reads back differently from what was written. Report this with the model's summary.")
     return contract, tuple(notes)
+
+
+def _observed(partition: Partition, inputs: reload.Arrays) -> reload.Arrays:
+    """What crosses for some inputs, by wire name."""
+    names = [spec.name for spec in saved_model.input_specs(partition)]
+    run = saved_model.device_function(partition)
+    parts = [
+        {key: np.asarray(value) for key, value in run(*(tf.constant(inputs[name][i : i + 64]) for name in names)).items()}
+        for i in range(0, len(inputs[names[0]]), 64)
+    ]
+    return {key: np.concatenate([part[key] for part in parts]) for key in partition.boundary.names}
 
 
 def _warm_up(partition: Partition, contract: Contract, root: Path, server: Any, x: reload.Arrays) -> list[str]:
@@ -178,47 +237,24 @@ def _describe(layer: keras.layers.Layer) -> dict[str, Any]:
     return json.loads(json.dumps({"class": record["registered_name"] or record["class_name"], "config": record["config"]}))
 
 
+def _name(name: str | None, target: Path, newest: Contract | None) -> str:
+    if newest is None:
+        return check_name(target.name if name is None else name)
+    if name not in (None, newest.name):
+        raise BundleError(
+            f"Received name={name!r}; the bundle {target} serves {newest.name!r}, all versions under one name. Leave name out, or "
+            "export to another folder."
+        )
+    return newest.name
+
+
+def _threat_model(given: ThreatModel | None, audit: AuditReport | None) -> dict[str, Any] | None:
+    audited = None if audit is None else audit.to_json().get("threat_model")
+    if given is not None and audited not in (None, given.to_json()):
+        raise BundleError(f"Received a threat model that differs from the audit's: {given.to_json()} against {audited}. Audit under it.")
+    return audited if given is None else given.to_json()
+
+
 def _made_with() -> dict[str, str]:
     packages = {package: metadata.version(package) for package in ("keras", "keras_privpart", "numpy", "tensorflow")}
     return {**packages, "python": platform.python_version()}
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if target.is_symlink():
-        raise BundleError(f"{target} is a symbolic link; expected a folder or nothing. Export to the folder it points to.")
-    if not target.exists():
-        return
-    if not overwrite:
-        raise BundleExistsError(f"{target} is there already. Choose another folder, or pass overwrite=True (--overwrite).")
-    if not (target / CONTRACT_FILE).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise BundleExistsError(f"{target} holds no {CONTRACT_FILE}: it is not a bundle, and is not overwritten. Choose another folder.")
-
-
-@contextmanager
-def _temporary_sibling(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`, on the same file system; whatever is left of it is removed at the end."""
-    root = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        root.mkdir()
-    except OSError as error:
-        raise BundleError(f"Can't write to {target.parent}: {error.strerror}. Choose a folder that you may write to.") from error
-    try:
-        yield root
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def _install(root: Path, target: Path, overwrite: bool) -> None:
-    _check_target(target, overwrite)  # again: the export took a while
-    if not target.exists():
-        os.rename(root, target)
-        return
-    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
-    os.rename(target, old)
-    try:
-        os.rename(root, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

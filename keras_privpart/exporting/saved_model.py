@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import keyword
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +139,18 @@ def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprin
 
 def _track_tables(archive: keras.export.ExportArchive, half: keras.Model) -> None:
     """Lookup tables are not found through endpoints as variables are. Variables that are tracked as well are written twice."""
-    for layer in half.layers:
+    for layer in layers_of(half):
         if not layer.variables and layer.built:
             archive.track(layer)
+
+
+def layers_of(half: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a half, those of models inside it too."""
+    for layer in half.layers:
+        if isinstance(layer, keras.Model):
+            yield from layers_of(layer)
+        else:
+            yield layer
 
 
 def _wire(specs: Sequence[TensorSpec]) -> list[tf.TensorSpec]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning.halves import Partition
+
+if TYPE_CHECKING:
+    from keras_privpart.partitioning.halves import Partition
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

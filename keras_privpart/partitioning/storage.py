@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 
 import keras
 
-import keras_privpart.channels  # noqa: F401  registers the layers that a saved device half may hold
+import keras_privpart.partitioning.bottleneck  # noqa: F401  registers the layers that saved halves may hold, channels among them
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import BundleExistsError, ContractError, ModelError
 from keras_privpart.partitioning.graph import count_operations, deep_graphs
@@ -120,7 +119,6 @@ def _read(path: Path) -> dict[str, Any]:
 def _load_model(path: Path, operations: int) -> keras.Model:
     if not path.is_file():
         raise ModelError(f"Found no {path.name} in {str(path.parent)!r}; expected a folder written by Partition.save.")
-    importlib.import_module("keras_privpart.channels")  # registers the channels, for a device half that holds one
     try:
         with deep_graphs(operations):
             return keras.saving.load_model(path, compile=False)

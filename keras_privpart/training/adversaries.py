@@ -89,7 +89,7 @@ class ReconstructionAdversary(Adversary):
     Args:
         weight: see `Adversary`.
         loss: `"mse"`, `"l1"`, `"ssim"` for 1 - SSIM, or `"ms-ssim"` for 1 - MS-SSIM.
-        size: of the decoder, `"small"`, `"medium"` or `"large"` (`networks.decoder`).
+        size: of the decoder, `"small"`, `"medium"`, `"large"` or `"huge"` (`networks.decoder`).
         name: names its metrics.
         goal, optimizer, steps: see `Adversary`.
         network: a model of your own instead, from the boundary (a list of tensors where there are several) to the image in [0, 1].

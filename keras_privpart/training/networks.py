@@ -34,6 +34,7 @@ _BUDGETS: dict[str, _Budget] = {
     "small": _Budget(channels=16, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
     "medium": _Budget(channels=32, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
     "large": _Budget(channels=64, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
+    "huge": _Budget(channels=128, blocks=4, hidden=2048, conv_macs=20_000_000, dense_weights=20_000_000),
 }
 _PROBES = ("linear", "mlp", "conv")
 _MIN_CHANNELS = 8
@@ -50,15 +51,15 @@ def decoder(boundary_shapes: Sequence[Shape], image_shape: Shape, size: str = "m
     sees the whole boundary at once, through one hidden layer: what a defence moves about, a convolution misses.
     Every input is normalised per channel first, so the scale of the boundary decides nothing.
 
-    Costs are limited. A convolution has at most 16, 32 or 64 channels (small, medium, large), fewer on small images (2 a pixel of
-    the shorter side) and where it would take more than 0.5, 2 or 6 million multiply-adds an image, never under 8. The hidden layer of the
-    dense path has at most 128, 512 or 1,024 units, fewer where the path would have more than 0.5, 2 or 6 million weights, never under 16:
-    on large images and boundaries the dense path is a bottleneck.
+    Costs are limited. A convolution has at most 16, 32, 64 or 128 channels (small, medium, large, huge), fewer on small images (2 a
+    pixel of the shorter side) and where it would take more than 0.5, 2, 6 or 20 million multiply-adds an image, never under 8. The hidden
+    layer of the dense path has at most 128, 512, 1,024 or 2,048 units, fewer where the path would have more than 0.5, 2, 6 or 20 million
+    weights, never under 16: on large images and boundaries the dense path is a bottleneck.
 
     Args:
         boundary_shapes: shapes of the boundary's tensors without the batch, any rank.
         image_shape: `(height, width, channels)` of the image to recover.
-        size: `"small"`, `"medium"` or `"large"`.
+        size: `"small"`, `"medium"`, `"large"` or `"huge"`.
         name: name of the model.
 
     Returns:

@@ -14,6 +14,7 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.adversaries import Adversary
+from keras_privpart.training.callbacks import RestartAdversaries
 from keras_privpart.training.regularizers import Regularizer
 from keras_privpart.training.trainer import AdversarialTrainer
 
@@ -44,6 +45,40 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Defence:
+    """What the defended partition has and the undefended one lacks; each field as the `AdversarialTrainer` takes it.
+
+    Attributes:
+        adversaries, regularizers: the privacy terms.
+        channel: on the boundary.
+        mode: `"fused"` or `"alternating"`.
+        pool: past networks of each adversary that go on reading.
+        restart_every: epochs between two restarts of the adversaries; None for never.
+    """
+
+    adversaries: Sequence[Adversary] = ()
+    channel: Channel | None = None
+    regularizers: Sequence[Regularizer] = ()
+    mode: str = "fused"
+    pool: int = 0
+    restart_every: int | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able configurations, for a run's record."""
+        return {
+            "adversaries": [{"class": type(a).__name__, **a.get_config()} for a in self.adversaries],
+            "channel": None if self.channel is None else {"class": type(self.channel).__name__, **_own_config(self.channel)},
+            "regularizers": [{"class": type(r).__name__, **r.get_config()} for r in self.regularizers],
+            "mode": self.mode,
+            "pool": self.pool,
+            "restart_every": self.restart_every,
+        }
+
+
+NO_DEFENCE = Defence()
+
+
+@dataclass(frozen=True)
 class TrainedPair:
     """Both trained partitions, and their logs an epoch."""
 
@@ -69,14 +104,7 @@ def task_loss(model: keras.Model) -> keras.losses.Loss:
 
 
 def train_pair(
-    parts: Partition,
-    train: Samples,
-    test: Samples,
-    recipe: Recipe,
-    adversaries: Sequence[Adversary] = (),
-    channel: Channel | None = None,
-    progress: Progress | None = None,
-    regularizers: Sequence[Regularizer] = (),
+    parts: Partition, train: Samples, test: Samples, recipe: Recipe, defence: Defence = NO_DEFENCE, progress: Progress | None = None
 ) -> TrainedPair:
     """Trains an undefended and a defended copy of `parts`; `parts` itself is left as it is.
 
@@ -84,53 +112,68 @@ def train_pair(
         parts: a plain partition, without a channel.
         train: what to train on; `test` only gives the logs' `val_` figures.
         recipe: how.
-        adversaries: for the defended one.
-        channel: for the defended one.
+        defence: of the defended one.
         progress: called after every epoch.
-        regularizers: for the defended one.
 
     Raises:
         TrainingError: the model has several outputs, or a label is no class of the model's output.
     """
     _check_labels(parts.model, train, test)
 
-    def fit(name: str, adversaries: Sequence[Adversary], channel: Channel | None) -> tuple[Partition, dict[str, list[float]]]:
-        keras.utils.set_random_seed(recipe.seed)
-        defended = name == "defended"
-        trainer = AdversarialTrainer(
-            _copied(parts),
-            adversaries,
-            channel,
-            regularizers=regularizers if defended else (),
-            initial=recipe.initial if defended else None,
-        )
-        steps = recipe.epochs * -(-len(train) // recipe.batch_size)
-        trainer.compile(
-            optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)),
-            adversary_optimizer=keras.optimizers.Adam(recipe.adversary_learning_rate),
-            loss=task_loss(parts.model),
-            metrics=["accuracy"],
-        )
-        if recipe.initial == "pretrained" and not defended:
-            logs = trainer.evaluate(batches(test, 256), return_dict=True, verbose=0)
-            return trainer.partition, {f"val_{key}": [float(value)] for key, value in logs.items()}
-        callbacks = []
-        if progress is not None:
-            report = progress
-            callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: report(name, epoch + 1, dict(logs or {}))))
-        history = trainer.fit(
-            batches(train, recipe.batch_size, seed=recipe.seed),
-            validation_data=batches(test, 256),
-            epochs=recipe.epochs,
-            callbacks=callbacks,
-            shuffle=False,  # the data set shuffles itself
-            verbose=0,
-        )
-        return trainer.partition, {key: [float(v) for v in values] for key, values in history.history.items()}
+    def announce(name: str) -> Callable[[int, dict[str, float]], None] | None:
+        return None if progress is None else lambda epoch, logs: progress(name, epoch, logs)
 
-    undefended, undefended_history = fit("undefended", (), None)
-    defended, defended_history = fit("defended", adversaries, channel)
-    return TrainedPair(undefended, defended, undefended_history, defended_history)
+    if recipe.initial == "pretrained":
+        trainer = _trainer(_copied(parts), recipe, NO_DEFENCE, len(train))
+        logs = trainer.evaluate(batches(test, 256), return_dict=True, verbose=0)
+        undefended, history = trainer.partition, {f"val_{key}": [float(value)] for key, value in logs.items()}
+    else:
+        undefended, history = _fit(parts, train, test, recipe, NO_DEFENCE, announce("undefended"))
+    defended, defended_history = _fit(parts, train, test, recipe, defence, announce("defended"), recipe.initial)
+    return TrainedPair(undefended, defended, history, defended_history)
+
+
+def _fit(
+    parts: Partition,
+    train: Samples,
+    test: Samples,
+    recipe: Recipe,
+    defence: Defence,
+    announce: Callable[[int, dict[str, float]], None] | None,
+    initial: str | None = None,
+) -> tuple[Partition, dict[str, list[float]]]:
+    """One of the two trainings: the trained copy, and its logs an epoch."""
+    keras.utils.set_random_seed(recipe.seed)
+    trainer = _trainer(_copied(parts), recipe, defence, len(train), initial)
+    callbacks: list[keras.callbacks.Callback] = []
+    if defence.restart_every is not None:
+        callbacks.append(RestartAdversaries(defence.restart_every, recipe.seed))
+    if announce is not None:
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: announce(epoch + 1, dict(logs or {}))))
+    history = trainer.fit(
+        batches(train, recipe.batch_size, seed=recipe.seed),
+        validation_data=batches(test, 256),
+        epochs=recipe.epochs,
+        callbacks=callbacks,
+        shuffle=False,  # the data set shuffles itself
+        verbose=0,
+    )
+    return trainer.partition, {key: [float(v) for v in values] for key, values in history.history.items()}
+
+
+def _trainer(parts: Partition, recipe: Recipe, defence: Defence, examples: int, initial: str | None = None) -> AdversarialTrainer:
+    trainer = AdversarialTrainer(
+        parts, defence.adversaries, defence.channel, regularizers=defence.regularizers, pool=defence.pool, initial=initial
+    )
+    steps = recipe.epochs * -(-examples // recipe.batch_size)
+    trainer.compile(
+        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)),
+        adversary_optimizer=keras.optimizers.Adam(recipe.adversary_learning_rate),
+        loss=task_loss(parts.model),
+        metrics=["accuracy"],
+        mode=defence.mode,
+    )
+    return trainer
 
 
 def _copied(parts: Partition) -> Partition:
@@ -150,14 +193,6 @@ def _check_labels(model: keras.Model, train: Samples, test: Samples) -> None:
                 f"Received the label {wrong[0]} in the {name} data; expected 0 to {classes - 1}, for the model's output "
                 f"{model.output_names[0]!r} has {classes} classes. Choose another task, or a model with more outputs."
             )
-
-
-def describe(adversaries: Sequence[Adversary], channel: Channel | None) -> dict[str, Any]:
-    """The defence as JSON-able configurations, for a run's record."""
-    return {
-        "adversaries": [{"class": type(a).__name__, **a.get_config()} for a in adversaries],
-        "channel": None if channel is None else {"class": type(channel).__name__, **_own_config(channel)},
-    }
 
 
 def _own_config(channel: Channel) -> dict[str, Any]:

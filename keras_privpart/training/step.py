@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_privpart.partitioning.bottleneck import Expand
 from keras_privpart.errors import TrainingError
+from keras_privpart.partitioning.bottleneck import Expand
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training import objectives, replicas
 from keras_privpart.training.adversaries import Adversary

@@ -5,13 +5,19 @@ import pytest
 
 from keras_privpart.auditing import intervals
 from keras_privpart.auditing.evidence import Guesses, Pictures
-from keras_privpart.auditing.intervals import compare, leakage_of, score_of
+from keras_privpart.auditing.intervals import compare as compare_sides
+from keras_privpart.auditing.intervals import leakage_of, score_of
 
 RNG = np.random.default_rng(0)
 
 
 def pictures(ssim):
     return Pictures(np.asarray(ssim), np.full(len(ssim), 0.1), np.full(len(ssim), 10.0), np.zeros((0, 2, 2, 1)))
+
+
+def compare(boundary, floor, ceiling, **kwargs):
+    """Of one model."""
+    return compare_sides([boundary], {"answer": [floor]}, [ceiling], **kwargs)
 
 
 def around(mean, n=400, spread=0.05):
@@ -84,3 +90,38 @@ def test_resamples_without_room_are_left_out():
     mostly = np.where(np.arange(1000) < 10, 0.0, 0.5)
     leakage = leakage_of(0.7, 0.5, 0.9, 0.7 * ones, 0.5 * ones, 0.5 * ones + mostly)
     assert leakage.low == pytest.approx(0.4)
+
+
+def test_the_stronger_floor_counts():
+    weak, strong = [[around(0.4)]], [[around(0.5)]]
+    result = compare_sides([[around(0.7)]], {"answer": weak, "top-1": strong}, [[around(0.9)]])
+    assert result.floor == "top-1"
+    assert set(result.floors) == {"answer", "top-1"}
+    assert result.leakage.value == pytest.approx(0.5, abs=0.03)
+
+
+def test_models_are_averaged_after_their_seeds_and_widen_the_interval():
+    """Two models whose attackers get 0.5 and 0.7: the mean is 0.6, and Student's t with one degree of freedom spans 12.7 * 0.1."""
+    models = [[pictures([0.4] * 50), pictures([0.6] * 50)], [pictures([0.7] * 50), pictures([0.7] * 50)]]
+    floor, ceiling = [[pictures([0.2] * 50)]] * 2, [[pictures([1.0] * 50)]] * 2
+    result = compare_sides(models, {"answer": floor}, ceiling)
+    score = result.boundary["ssim"]
+    assert score.value == pytest.approx(0.6)
+    assert score.models == pytest.approx((0.5, 0.7))
+    assert score.seeds == pytest.approx((0.4, 0.6, 0.7, 0.7))
+    assert (score.high - score.low) / 2 == pytest.approx(12.706 * 0.1, rel=1e-3)
+    assert result.leakage.value == pytest.approx(0.5)
+    assert (result.leakage.low, result.leakage.high) == (0.0, 1.5)
+    same = score_of([np.full(20, 0.5)] * 4, models=2)
+    assert (same.low, same.high) == pytest.approx((0.5, 0.5))
+
+
+def test_people_are_drawn_whole():
+    """Ten people with twenty equal pictures each: the interval is that of ten examples, not of two hundred."""
+    people = np.repeat(np.arange(10), 20)
+    values = RNG.normal(scale=0.1, size=10)
+    alike = [pictures(0.7 + values[people])]
+    by_picture = compare(alike, [pictures([0.5] * 200)], [pictures([0.9] * 200)]).boundary["ssim"]
+    by_person = compare(alike, [pictures([0.5] * 200)], [pictures([0.9] * 200)], people=people).boundary["ssim"]
+    assert by_person.value == by_picture.value
+    assert (by_person.high - by_person.low) / (by_picture.high - by_picture.low) == pytest.approx(np.sqrt(20), rel=0.25)

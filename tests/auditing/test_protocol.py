@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 import keras_privpart
-from keras_privpart.auditing.attacks import DecoderAttack, ProbeAttack
+from keras_privpart.auditing import plans
+from keras_privpart.auditing.attacks import Attack, DecoderAttack, ProbeAttack, standard
+from keras_privpart.auditing.evidence import Guesses
 from keras_privpart.auditing.protocol import audit
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.cut import partition
+from keras_privpart.threat_model import ThreatModel
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +26,26 @@ def audited(defended, undefended, digits, attack, **kwargs):
     return audit(defended, *digits, reference=undefended, attacks=[attack], **{"seeds": 1, "epochs": 20, "batch_size": 32, **kwargs})
 
 
-def test_an_input_that_crosses_is_found(open_window, digits, attack):
-    report = audited(open_window, open_window, digits, attack, seeds=2)
-    result = report.strongest()
+@pytest.fixture(scope="module")
+def opened(open_window, digits, attack):
+    """The audit of a boundary that is the input."""
+    return audited(open_window, open_window, digits, attack, seeds=2, epochs=15)
+
+
+@pytest.fixture(scope="module")
+def walled(brick_wall, open_window, digits, attack):
+    """The audit of a boundary that is the same for every input."""
+    return audited(brick_wall, open_window, digits, attack)
+
+
+def test_an_input_that_crosses_leaks_all(opened):
+    result = opened.strongest()
     assert result.boundary["ssim"].value > 0.95
     assert len(result.boundary["ssim"].seeds) == 2
     assert result.floor["ssim"].value < 0.75
     assert result.leakage.value == pytest.approx(1.0, abs=0.02)
-    assert report.defended_accuracy == report.reference_accuracy
+    assert result.leakage.low <= 1.0 <= result.leakage.high + 0.01
+    assert opened.defended_accuracy == opened.reference_accuracy
 
 
 def test_a_planted_leak_is_found(planted, open_window, digits, attack):
@@ -39,21 +54,31 @@ def test_a_planted_leak_is_found(planted, open_window, digits, attack):
     assert result.boundary["ssim"].value > 0.9
 
 
-def test_a_constant_boundary_leaks_nothing(brick_wall, open_window, digits, attack):
-    report = audited(brick_wall, open_window, digits, attack)
-    result = report.strongest()
+def test_a_constant_boundary_leaks_nothing(walled):
+    result = walled.strongest()
     assert result.boundary["ssim"].value == pytest.approx(result.floor["ssim"].value, abs=0.02)
     assert result.leakage.value < 0.05
     assert result.leakage.low == 0.0
     assert any(note.startswith("boundary: its reconstructions hardly differed") for note in result.notes)
-    assert report.pictures.original.shape == (3, 8, 8, 1)
-    assert report.pictures.defended.std(axis=0).max() < report.pictures.undefended.std(axis=0).max() / 5
+    assert walled.pictures.original.shape == (3, 8, 8, 1)
+    assert walled.pictures.defended.std(axis=0).max() < walled.pictures.undefended.std(axis=0).max() / 5
 
 
-def test_noise_lies_between(open_window, digits, attack):
+def test_reconstructions_are_judged_by_a_classifier_of_real_pictures(opened, walled):
+    assert opened.strongest().boundary["identified"].value > 0.7
+    assert walled.strongest().boundary["identified"].value < 0.3  # one picture for all: one class
+    assert any("of the victims' real pictures it tells" in note for note in opened.notes)
+    assert any("MS-SSIM does not apply to pictures of 8 x 8" in note for note in opened.notes)
+    assert "ms_ssim" not in opened.strongest().boundary
+
+
+def test_noise_lies_between_and_more_data_are_never_worse(open_window, digits, attack):
     noisy = open_window.with_channel(GaussianChannel(stddev=0.5))
-    leakage = audited(noisy, open_window, digits, attack).strongest().leakage
-    assert 0.1 < leakage.low < leakage.high < 0.95
+    few, all_ = audited(noisy, open_window, digits, attack, budgets=(60, None)).results
+    assert 0.1 < all_.leakage.low < all_.leakage.high < 0.95
+    assert (few.known, all_.known) == (60, 500)
+    assert all_.boundary["ssim"].value >= few.boundary["ssim"].low
+    assert all_.boundary["ssim"].value > few.boundary["ssim"].value + 0.02  # and here, better
 
 
 def test_attributes(open_window, brick_wall, digits):
@@ -79,18 +104,18 @@ def test_tokens_and_several_tensors():
     parts = partition(keras.Model(ids, scores), ["a", "b"])
     x = rng.integers(0, 20, size=(400, 6)).astype("int32")
     data = Samples(x, {"task": x[:, 0] % 3, "first": x[:, 0] % 2})
-    report = audit(parts, data[:300], data[300:], ["first"], reference=parts, seeds=1, epochs=3)
+    attacks = [DecoderAttack(), ProbeAttack("first", "linear")]
+    report = audit(parts, data[:300], data[300:], ["first"], reference=parts, seeds=1, epochs=3, attacks=attacks)
     assert report.kinds == ("first",)
-    assert len(report.of("first")) == 2
-    assert sum("decoders recover pictures" in text for text in report.not_tested) == 4
+    assert sum("decoders recover pictures" in text for text in report.not_tested) == 1
     assert report.pictures is None
 
 
 def test_report_says_what_a_reader_must_know(open_window, digits, attack):
     steps = []
     report = audited(open_window, open_window, digits, attack, epochs=2, progress=lambda *step: steps.append(step))
-    assert [s[0] for s in steps] == [0, 1, 2, 3, 4]
-    assert {s[1] for s in steps} == {4}
+    assert [s[0] for s in steps] == [0, 1, 2, 3, 4, 5]
+    assert {s[1] for s in steps} == {5}
     assert steps[-1][2] == "done"
     assert (report.known, report.held_out, report.victims, report.seeds) == (425, 75, 150, 1)
     assert any("small (150 examples)" in note for note in report.notes)
@@ -100,20 +125,148 @@ def test_report_says_what_a_reader_must_know(open_window, digits, attack):
     assert report.versions["keras_privpart"] == keras_privpart.__version__
 
 
-def test_standard_audit_trains_its_own_twin(digits, monkeypatch):
-    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 3)
+@pytest.fixture(scope="module")
+def classifier():
+    """Ten classes of digits, cut behind a strided convolution; never trained."""
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1))
     cut = keras.layers.Conv2D(2, 3, strides=2, name="cut")(image)
-    parts = partition(keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(cut))), "cut")
-    train, test = digits
-    pictures = Samples((train.x * 255).astype("uint8"), train.targets), Samples((test.x * 255).astype("uint8"), test.targets)
-    report = audit(parts, *pictures, ["odd"], seeds=1, epochs=1)
+    return partition(keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(cut))), "cut")
+
+
+def test_an_audit_trains_its_own_twin(digits, classifier, attack, monkeypatch):
+    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 3)
+    pictures = [Samples((s.x * 255).astype("uint8"), s.targets) for s in digits]
+    report = audit(classifier, *pictures, seeds=1, epochs=1, attacks=[attack, ProbeAttack("odd", "linear")])
     assert report.kinds == ("reconstruction", "odd")
-    assert [len(report.of(kind)) for kind in report.kinds] == [4, 2]
     assert "undefended twin trained by the audit" in report.reference
     assert report.input_bytes == 64
     assert report.summary()
+
+
+class Peek(Attack):
+    """Says how bright the brightest of what it sees is, and that parity follows from it; learns nothing, so that an audit takes no time."""
+
+    family = "attribute probe"
+
+    def __init__(self, name="peek", seats=None, needs=()):
+        super().__init__(name, "odd")
+        self.needs = frozenset(needs)
+        self.learned_from = []
+        self._seats = seats
+
+    def inapplicable(self, samples):
+        return None
+
+    def inapplicable_to(self, view):
+        return None if self._seats is None or view.name in self._seats else f"{view.name} is closed"
+
+    def fit(self, view, known, held_out, effort, seed):
+        self.learned_from.append((len(known), len(held_out), effort))
+
+    def score(self, seen, victims):
+        surety = 1 / (1 + np.exp(-np.mean(seen[0].reshape(len(victims), -1), axis=1).astype("float64")))
+        return Guesses(victims.targets["odd"], np.stack([1 - surety, surety], axis=1))
+
+
+def peeked(digits, parts, *attacks, **kwargs):
+    return audit(parts, *digits, reference=parts, attacks=list(attacks), **{"seeds": 1, "epochs": 1, **kwargs})
+
+
+def test_both_floors_are_reported_and_the_stronger_counts(digits, classifier):
+    result = peeked(digits, classifier, Peek()).strongest("odd")
+    assert set(result.floors) == {"answer", "top-1"}
+    assert result.floor["auc"].value == max(table["auc"].value for table in result.floors.values())
+
+
+def test_attackers_are_limited_to_their_budget(digits, classifier):
+    peek = Peek()
+    report = peeked(digits, classifier, peek, budgets=(100, None, 40), epochs=None)
+    assert [r.budget for r in report.results] == [40, 100, None]
+    assert [r.known for r in report.results] == [40, 100, 500]
+    assert [r.name for r in report.results] == ["peek, 40 examples", "peek, 100 examples", "peek"]
+    assert [(known, held) for known, held, _ in peek.learned_from[::3]] == [(34, 6), (85, 15), (425, 75)]
+    updates = [effort.epochs * (known // effort.batch_size) for known, _, effort in peek.learned_from[::3]]
+    assert min(updates) >= 400, "a small budget is less data, not less training"
+    only = peeked(digits, classifier, Peek(), budgets=(5000, None))
+    assert [r.budget for r in only.results] == [None]
+    assert any("budget of 5,000 has no results of its own" in note for note in only.notes)
+
+
+def test_several_trainings_of_a_model(digits, classifier, open_window):
+    keras.utils.set_random_seed(5)
+    twin = partition(keras.models.clone_model(classifier.model), "cut")
+    report = audit([classifier, twin], *digits, reference=[twin, classifier], attacks=[Peek()], seeds=2, epochs=1)
+    score = report.strongest("odd").boundary["auc"]
+    apart = [peeked(digits, p, Peek()).strongest("odd").boundary["auc"].value for p in (classifier, twin)]
+    assert report.models == 2
+    assert score.models == pytest.approx(apart)
+    assert score.value == pytest.approx(np.mean(apart))
+    assert len(score.seeds) == 4
+    assert len(report.defended_accuracy.models) == 2
+    assert "one trained model was attacked" not in " ".join(report.not_tested)
+    with pytest.raises(AuditError, match="1 references for 2 models"):
+        audit([classifier, twin], *digits, reference=[twin], attacks=[Peek()])
+    with pytest.raises(AuditError, match="expected one architecture"):
+        audit([classifier, open_window], *digits, reference=twin, attacks=[Peek()])
+
+
+def test_what_the_model_was_trained_on_is_checked(digits, classifier):
+    train, test = digits
+    unknown = peeked(digits, classifier, Peek())
+    assert any("was not checked" in note for note in unknown.notes)
+    assert unknown.threat_model.data == "alike"
+    known = peeked(digits, classifier, Peek(), trained_on=(train.x[:400], train.targets["task"][:400]))
+    assert any(note.startswith("400 of the attackers' 500 examples were used") for note in known.notes)
+    assert known.threat_model.data == "training"
+    with pytest.raises(AuditError, match="3 of 150 victims that the model was trained on"):
+        peeked(digits, classifier, Peek(), trained_on=test[:3])
+
+
+def test_the_threat_model_decides(digits, classifier):
+    model = ThreatModel(private=("odd",), input_private=False, device_weights=False)
+    report = peeked(digits, classifier, Peek(), Peek("white box", needs=["white box"]), threat_model=model)
+    assert [r.attack for r in report.results] == ["peek"]
+    assert report.threat_model == model
+    text = " ".join(report.not_tested)
+    assert "white box: the threat model leaves it out: the attacker does not know the device half's weights" in text
+    assert "de-censoring: the threat model calls for it" in text
+    with pytest.raises(AuditError, match="expected the same attributes"):
+        peeked(digits, classifier, Peek(), threat_model=model, private=["task"])
+
+
+def test_a_threat_model_chooses_the_attacks(digits):
+    model = ThreatModel(private=("odd",), data="training", device_weights=False)
+    wanted, left_out = plans.members(None, model, model.private, 8, digits[1])
+    assert {a.family for a in wanted} | {"unseen attribute"} == set(model.attacks()) - {"membership"}
+    assert [a.name for a in wanted][:4] == [a.name for a in standard()][:4]
+    assert "do not say which examples the model was trained on" in next(r for name, r in left_out.items() if "member" in name)
+    assert {a.name for a in plans.members(None, None, ("odd",), 8, digits[1])[0]} == {a.name for a in standard(["odd"])}
+
+
+def test_attacks_that_cannot_reach_the_boundary_are_not_tested(digits, classifier):
+    closed = Peek("closed", seats=["the server half's answer"])
+    no_top1 = Peek("no top-1", seats=["the boundary", "the undefended boundary", "the server half's answer"])
+    report = peeked(digits, classifier, closed, no_top1)
+    assert [r.attack for r in report.results] == ["no top-1"]
+    assert set(report.results[0].floors) == {"answer"}
+    assert "closed: the boundary is closed" in report.not_tested
+
+
+def test_a_failing_attack_ends_the_others(open_window, digits):
+    class Failing(Peek):
+        concurrent = True
+
+        def fit(self, *args):
+            raise ZeroDivisionError
+
+    class Slow(Peek):
+        concurrent = True
+
+    slow = Slow("slow")
+    with pytest.raises(ZeroDivisionError):
+        peeked(digits, open_window, Failing("failing"), slow, seeds=500, workers=2)
+    assert len(slow.learned_from) < 3 * 500
 
 
 def odd(data, values):
@@ -131,6 +284,8 @@ def odd(data, values):
         (lambda a: a.update(seeds=0), "seeds=0"),
         (lambda a: a.update(epochs=1.5), "epochs=1.5"),
         (lambda a: a.update(attacks=[]), r"the attacks \[\]"),
+        (lambda a: a.update(budgets=(5,)), r"budgets=\(5,\); expected numbers of examples from 10"),
+        (lambda a: a.update(workers=0), "workers=0"),
         (lambda a: a.update(attacks=[DecoderAttack(), DecoderAttack()]), "twice"),
     ],
 )

@@ -9,9 +9,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from keras_privpart.auditing.bounds import Bound
 from keras_privpart.auditing.intervals import Leakage, Score
+from keras_privpart.auditing.readings import Reading
 from keras_privpart.auditing.report import AttackResult, AuditReport, PictureRows, check_absent
 from keras_privpart.errors import AuditError
+from keras_privpart.threat_model import ThreatModel
 
 NAN = float("nan")
 
@@ -22,17 +25,30 @@ def score(value):
 
 def decoder(name, boundary, floor, ceiling, leakage):
     sides = [{"ssim": score(s), "mse": score(0.02), "psnr": score(17.0)} for s in (boundary, floor, ceiling)]
-    return AttackResult(name, "reconstruction", "ssim", *sides, Leakage(leakage, leakage - 0.02, leakage + 0.02), ("boundary: <tripped>",))
+    boundary, floor, ceiling = sides
+    return AttackResult(
+        name,
+        "reconstruction",
+        "ssim",
+        boundary,
+        {"answer": floor, "top-1": {"ssim": score(0.4), "mse": score(0.03), "psnr": score(16.0)}},
+        "answer",
+        ceiling,
+        Leakage(leakage, leakage - 0.02, leakage + 0.02),
+        notes=("boundary: <tripped>",),
+    )
 
 
 @pytest.fixture
 def report():
     probe = {"auc": score(0.71), "accuracy": score(0.6), "advantage": Score(NAN, NAN, NAN, (NAN, NAN))}
+    curve = Reading(((0.8, 0.2), (0.3, 0.7)), ((0.0, 0.0), (0.2, 0.6), (1.0, 1.0)))
+    spread = {"boundary": curve, "floor": curve, "ceiling": Reading(((0.9, 0.1), (0.1, 0.9)), ((0.0, 0.0), (0.0, 0.9), (1.0, 1.0)))}
     undefined = Leakage(None, reason="ceiling - floor is 0.001: no room between them")
     images = np.random.default_rng(0).uniform(size=(4, 5, 8, 8, 1))
     return AuditReport(
         results=(
-            AttackResult("mlp probe, Male", "Male", "auc", probe, probe, probe, undefined),
+            AttackResult("mlp probe, Male", "Male", "auc", probe, {"answer": probe}, "answer", probe, undefined, readings=spread),
             decoder("weak", 0.55, 0.50, 0.80, 0.17),
             decoder("strong", 0.60, 0.55, 0.95, 0.12),
         ),
@@ -50,8 +66,20 @@ def report():
         versions={"python": "3.11.7"},
         not_tested=("generative priors",),
         notes=("The test set is small (400 examples).",),
+        threat_model=ThreatModel(private=("Male",), device_weights=False),
+        reproduce="privpart-keras audit runs/faces --seeds 2",
         pictures=PictureRows("strong", *images),
     )
+
+
+def test_a_bound_is_printed_and_kept(report, tmp_path):
+    bound = Bound(0.01, 0.02, 0.07, True, 64, 60, 0.99, 32, 400)
+    assert "Bound: " not in report.summary()
+    bounded = replace(report, bound=bound)
+    assert bound.words() in bounded.summary()
+    folder = bounded.save(tmp_path / "report")
+    assert AuditReport.load(folder).bound == bound
+    assert "What no attacker can undercut, under assumptions" in (folder / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_strongest_attack_counts(report):
@@ -81,7 +109,7 @@ def test_summary_tells_all(report):
 def test_json_comes_back(report):
     text = json.dumps(report.to_json(), allow_nan=False)
     data = json.loads(text)
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["strongest"]["reconstruction"] == {"attack": "strong", "max_leakage": 0.17}
     back = AuditReport.from_json(data)
     assert back.pictures is None
@@ -93,10 +121,10 @@ def test_json_comes_back(report):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda d: d.update(schema=2), "schema 2"),
+        (lambda d: d.update(schema=1), "schema 1"),
         (lambda d: d.pop("seeds"), "malformed: KeyError"),
         (lambda d: d["results"][0].update(surprise=1), "malformed: TypeError"),
-        (lambda d: d["results"][0].pop("floor"), "malformed: KeyError"),
+        (lambda d: d["results"][0].pop("floors"), "malformed: KeyError"),
         (lambda d: d.update(defended_accuracy=3), "malformed: TypeError"),
     ],
 )
@@ -212,9 +240,20 @@ def test_a_failed_save_leaves_nothing(report, tmp_path, monkeypatch):
 
 def test_missing_jinja2_is_named(report, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(AuditError, match=r"pip install 'keras_privpart\[report\]'"):
+    with pytest.raises(AuditError, match=r"numbers are saved in .*report\.json.*pip install 'keras_privpart\[report\]'"):
         report.save(tmp_path / "report")
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in (tmp_path / "report").iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("place", ["render", "add_file"])
+def test_a_failing_page_never_costs_the_numbers(report, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(f"keras_privpart.auditing.report.{place}", lambda *_, **__: 1 / 0)
+    with pytest.raises(AuditError, match="page could not be made: division by zero"):
+        report.save(tmp_path / "report")
+    assert AuditReport.load(tmp_path / "report").to_json() == report.to_json()
+    monkeypatch.undo()
+    report.save(tmp_path / "report", overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["index.html", "report.json"]
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,8 +69,24 @@ def test_the_bundle_carries_contract_audit_and_channel(chain):
     contract.verify_files(chain / "digits")
     assert contract.audit is not None
     assert contract.channel
-    report = (chain / "digits" / "report" / "index.html").read_text()
+    report = (chain / "digits" / "report" / "1" / "index.html").read_text()
     assert not re.search(r'(src|href)="http', report), "the report needs no network"
+
+
+def test_an_encoded_version_with_litert_beside_the_first(chain, run, tmp_path):
+    shutil.copytree(chain / "digits", tmp_path / "digits")
+    options = ["--encoding", "int8", "--format", "saved_model", "--format", "litert-int8", "--json"]
+    made = json.loads(run("export", chain / "run", "--to", tmp_path / "digits", *options).stdout)
+    assert made["version"] == 2
+    reference, *forms = made["measurements"]
+    assert [row["form"] for row in forms] == ["saved_model", "litert-int8"]
+    assert all(row["accuracy"] is not None and row["leakage"] is None for row in forms)
+    assert {4 * row["boundary_bytes"] for row in forms} == {reference["boundary_bytes"]}
+    shown = run("inspect", tmp_path / "digits").stdout
+    assert "Version 1 of 'digits' (stable)" in shown
+    assert "Version 2 of 'digits' (canary)" in shown
+    assert "leakage not measured" in shown
+    assert json.loads(run("promote", tmp_path / "digits", "--version", 2, "--json").stdout)["labels"] == {"stable": 2, "canary": 2}
 
 
 def test_predict_queries_the_server(chain, server, run, tmp_path):
@@ -103,6 +120,6 @@ def test_what_is_there_is_kept_unless_overwritten(chain, run):
     for arguments in (
         ["train", chain / "run", "--dataset", "digits"],
         ["audit", chain / "run"],
-        ["export", chain / "run", "--to", chain / "digits"],
+        ["export", chain / "run", "--to", chain / "digits", "--version", "1"],
     ):
         assert "overwrite" in run(*arguments, code=1).stderr

@@ -11,22 +11,25 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
-from tensorflow_serving.config import model_server_config_pb2
 
 import keras_privpart as kp
-from keras_privpart.contract import Contract
+from keras_privpart.contract import SERVING_FILES, Contract
 from keras_privpart.errors import BundleError, BundleExistsError, ContractError
 from keras_privpart.exporting import bundle as bundle_module
-from keras_privpart.exporting.serving_config import allowed_batch_sizes
 
 
 class Audit:
-    """Stands in for an audit report: the two methods that an export calls."""
+    """Stands in for an audit report: the methods that an export calls."""
+
+    def __init__(self, threat_model=None):
+        self.threat_model = threat_model
 
     def contract_summary(self):
         return {"leakage": 0.1, "interval": [0.05, 0.2]}
+
+    def to_json(self):
+        return {} if self.threat_model is None else {"threat_model": self.threat_model.to_json()}
 
     def save(self, directory, *, pictures):
         assert not pictures, "a bundle travels to devices, the test set does not"
@@ -44,9 +47,9 @@ def layout(root):
 
 
 def test_layout_and_contract(bundle):
-    assert layout(bundle.path) == sorted(["contract.json", *bundle.contract.files])
-    assert {path.split("/")[0] for path in bundle.contract.files} == {"device", "server", "serving", "report"}
-    assert {"device/3/saved_model.pb", "server/3/saved_model.pb", "report/report.json"} <= set(bundle.contract.files)
+    assert layout(bundle.path) == sorted(["contract.json", *SERVING_FILES, *bundle.contract.files])
+    assert {path.split("/")[0] for path in bundle.contract.files} == {"device", "server", "report"}
+    assert {"device/3/saved_model.pb", "server/3/saved_model.pb", "report/3/report.json"} <= set(bundle.contract.files)
     loaded = Contract.load(bundle.path)
     assert loaded == bundle.contract
     loaded.verify_files(bundle.path)
@@ -59,14 +62,6 @@ def test_layout_and_contract(bundle):
     assert bundle.notes == ()
 
 
-def test_models_config_is_the_servers_own_message(bundle):
-    text = (bundle.path / "serving/models.config").read_text()
-    model = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config[0]
-    assert (model.name, model.base_path, model.model_platform) == ("digits", "/models/digits", "tensorflow")
-    assert list(model.model_version_policy.specific.versions) == [3]
-    assert "mounted at /models/digits" in text
-
-
 def test_warm_up_is_zeros_for_every_allowed_batch_size(bundle):
     path = bundle.path / "server/3/assets.extra/tf_serving_warmup_requests"
     logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
@@ -76,11 +71,6 @@ def test_warm_up_is_zeros_for_every_allowed_batch_size(bundle):
     tensors = [tf.io.parse_tensor(r.inputs["boundary"].SerializeToString(), tf.float32).numpy() for r in requests]
     assert [t.shape for t in tensors] == [(n, 6, 6, 4) for n in (1, 2, 4, 6)]
     assert not any(t.any() for t in tensors)
-
-
-@pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (2, (1, 2)), (8, (1, 2, 4, 8)), (10, (1, 2, 4, 8, 10))])
-def test_allowed_batch_sizes(most, sizes):
-    assert allowed_batch_sizes(most) == sizes
 
 
 def test_another_process_gets_the_models_own_answers(bundle, parts, images, tmp_path):
@@ -110,16 +100,13 @@ np.savez(sys.argv[2] + "/out.npz", *answers, named=named.astype("S"))
         assert out["named"].tolist() == [bundle.contract.fingerprint.encode()] * 4
 
 
-def test_existing_folder_is_left_alone_unless_told(parts, tmp_path):
+def test_overwriting_replaces_the_bundle_with_all_its_versions(parts, tmp_path):
     target = tmp_path / "faces"
-    first = kp.export(parts, target)
-    with pytest.raises(BundleExistsError, match=r"is there already.*overwrite=True"):
-        kp.export(parts, target, version=2)
-    assert Contract.load(target) == first.contract
-    second = kp.export(parts, target, version=2, overwrite=True)
-    assert Contract.load(target) == second.contract
-    assert sorted(p.name for p in (target / "server").iterdir()) == ["2"]
+    kp.export(parts, target, version=2)
+    assert kp.export(parts, target, overwrite=True).version == 1
+    assert sorted(p.name for p in (target / "server").iterdir()) == ["1"]
     assert [p.name for p in tmp_path.iterdir()] == ["faces"]
+    assert Contract.versions(target) == (1,)
 
 
 def test_a_folder_that_is_no_bundle_is_never_overwritten(parts, tmp_path):
@@ -128,6 +115,8 @@ def test_a_folder_that_is_no_bundle_is_never_overwritten(parts, tmp_path):
     (home / "thesis.txt").write_text("the only copy")
     with pytest.raises(BundleExistsError, match="is not a bundle"):
         kp.export(parts, home, overwrite=True)
+    with pytest.raises(BundleExistsError, match="is not a bundle"):
+        kp.export(parts, home)
     assert (home / "thesis.txt").read_text() == "the only copy"
     (tmp_path / "link").symlink_to(home)
     with pytest.raises(BundleError, match="symbolic link"):
@@ -139,9 +128,9 @@ def test_a_folder_that_is_no_bundle_is_never_overwritten(parts, tmp_path):
     [
         ("saved_model.write_server", KeyboardInterrupt, True),
         ("reload.check_reload", KeyboardInterrupt, False),
-        ("_install", KeyboardInterrupt, True),
+        ("install", KeyboardInterrupt, True),
         ("saved_model.write_server", OSError("disk full"), False),
-        ("_install", OSError("disk full"), True),
+        ("install", OSError("disk full"), True),
         ("saved_model.write_server", RuntimeError("bug"), True),
     ],
 )
@@ -217,3 +206,13 @@ def test_contract_is_plain_json_with_the_channel(parts, tmp_path):
 def test_public_inputs_are_refused(two_by_two, tmp_path):
     with pytest.raises(BundleError, match=r"reads the inputs \['ids'\] raw"):
         kp.export(replace(two_by_two, public_inputs=("ids",)), tmp_path / "b")
+
+
+def test_the_threat_model_is_the_audits_or_the_one_given(parts, tmp_path):
+    model, other = kp.ThreatModel(private=("Male",)), kp.ThreatModel()
+    assert kp.export(parts, tmp_path / "a", threat_model=model).contract.threat_model == model.to_json()
+    bundle = kp.export(parts, tmp_path / "b", audit=Audit(model))
+    assert kp.ThreatModel.from_json(Contract.load(bundle.path).threat_model) == model
+    with pytest.raises(BundleError, match="differs from the audit's"):
+        kp.export(parts, tmp_path / "c", audit=Audit(model), threat_model=other)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]

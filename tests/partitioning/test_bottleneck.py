@@ -1,5 +1,8 @@
 """A bottleneck changes the model, and says so by its new boundary."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -53,6 +56,14 @@ def test_partition_makes_it_at_once():
     apart = partition(whole, at=["a", "b"], bottleneck=2, independent=True)
     assert not {id(v) for v in apart.model.variables} & {id(v) for v in whole.variables}
     apart.verify(X)
+
+
+def test_it_loads_in_a_process_that_knows_nothing_of_it(tmp_path):
+    partition(model(), at=["a", "b"], bottleneck=2).with_channel(GaussianChannel(0.5)).save(tmp_path / "parts")
+    code = "import sys; from keras_privpart import Partition; print(Partition.load(sys.argv[1]).boundary)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "parts")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3, 3, 2" in done.stdout
 
 
 def test_a_channel_goes_on_top():

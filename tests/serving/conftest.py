@@ -96,9 +96,14 @@ def bundle(parts, saved):
 
 
 @pytest.fixture(scope="session")
-def other(saved):
+def other_parts() -> kp.Partition:
+    return kp.partition(image_model(1), at="stem")
+
+
+@pytest.fixture(scope="session")
+def other(other_parts, saved):
     """Another pair of the same architecture, name and version."""
-    return kp.export(kp.partition(image_model(1), at="stem"), saved / "other", name="faces", max_batch_size=4)
+    return kp.export(other_parts, saved / "other", name="faces", max_batch_size=4)
 
 
 @pytest.fixture(scope="session")

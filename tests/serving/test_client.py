@@ -150,12 +150,12 @@ def test_a_boundary_that_does_not_match_is_not_sent(bundle, recorder, boundary):
 
 def test_a_device_half_that_emits_something_else_sends_nothing(bundle, recorder, images, monkeypatch):
     with Client(bundle.path, recorder.address) as client:
-        monkeypatch.setattr(client._device, "run", lambda inputs: {"boundary": inputs["image"]})
+        monkeypatch.setattr(client._session.device, "run", lambda inputs: {"boundary": inputs["image"]})
         for call in (client.predict, client.encode):
             with pytest.raises(errors.BoundaryMismatchError, match="Nothing was sent"):
                 call(images)
         # The last check stands where tensors leave, whatever came before it.
-        monkeypatch.setattr(client, "_encode_batch", lambda inputs: {"boundary": inputs["image"]})
+        monkeypatch.setattr(client._session, "encode", lambda inputs: {"boundary": inputs["image"]})
         with pytest.raises(errors.BoundaryMismatchError, match="Nothing was sent"):
             client.predict(images)
     assert recorder.requests == []
@@ -172,7 +172,7 @@ def test_nothing_is_logged(bundle, server, images, caplog):
 
 def test_importing_the_client_loads_no_tensorflow():
     code = (
-        "import sys; from keras_privpart.serving import Client; import keras_privpart.serving.transport;"
+        "import sys; from keras_privpart.serving import AsyncClient, Client; import keras_privpart.serving.rest;"
         "print(sorted(m for m in ('tensorflow', 'keras', 'tensorflow_serving', 'ml_dtypes') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))

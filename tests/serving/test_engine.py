@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
 
 from keras_privpart import errors
-from keras_privpart.serving import Client, choice, start
-from keras_privpart.serving.commands import binary_command, docker_command, local_command
+from keras_privpart.serving import Client, ServerTls, choice, make_certificates, start, start_replicas
+from keras_privpart.serving.commands import binary_command, docker_command, local_command, server_flags
+from keras_privpart.serving.configuration import Configuration
 from keras_privpart.serving.engine import StopFlag
 
 
@@ -47,30 +50,40 @@ def listens(port: int) -> bool:
 # Command lines.
 
 
-def test_binary_command():
-    command = binary_command("/bin/tms", "faces", Path("/b/server"), 8500, None)
-    assert command == ["/bin/tms", "--port=8500", "--rest_api_port=0", "--model_name=faces", "--model_base_path=/b/server"]
-    assert "--rest_api_port=8501" in binary_command("/bin/tms", "faces", Path("/b/server"), 8500, 8501)
+def test_server_flags():
+    flags = server_flags("/config", ["models.config"], 8500, None)
+    assert flags[:2] == ["--port=8500", "--rest_api_port=0"]
+    assert "--model_config_file=/config/models.config" in flags
+    assert "--allow_version_labels_for_unavailable_models=true" in flags
+    assert "--enable_grpc_healthcheck_service=true" in flags
+    assert not [flag for flag in flags if "batching" in flag or "ssl" in flag or "monitoring" in flag]
+    every = server_flags("/c", ["models.config", "batching.config", "monitoring.config", "ssl.config"], 1, 8501)
+    assert {"--rest_api_port=8501", "--enable_batching=true", "--batching_parameters_file=/c/batching.config"} <= set(every)
+    assert {"--monitoring_config_file=/c/monitoring.config", "--ssl_config_file=/c/ssl.config"} <= set(every)
+    assert binary_command("/bin/tms", Path("/config"), ["models.config"], 8500, None) == ["/bin/tms", *flags]
 
 
-def test_docker_command_mounts_the_server_folder_alone():
-    command = docker_command("/bin/docker", "tensorflow/serving:2.20.0", "c1", "faces", Path("/b/server"), "127.0.0.1", 9000, None)
+def test_docker_command_mounts_the_server_folder_and_the_configuration_alone():
+    places = ("faces", Path("/b/server"), Path("/tmp/private"), ["models.config"])
+    command = docker_command("/bin/docker", "tensorflow/serving:2.20.0", "c1", *places, "127.0.0.1", 9000, None)
     assert command[:5] == ["/bin/docker", "run", "--rm", "--init", "--name=c1"]
     assert [part for part in command if "mount" in part or part.startswith("-v")] == [
-        "--mount=type=bind,source=/b/server,target=/models/faces,readonly"
+        "--mount=type=bind,source=/b/server,target=/models/faces,readonly",
+        "--mount=type=bind,source=/tmp/private,target=/config,readonly",
     ]
     assert [part for part in command if "publish" in part] == ["--publish=127.0.0.1:9000:8500"]
     inside = command[command.index("tensorflow/serving:2.20.0") + 1 :]
-    assert inside == ["--port=8500", "--rest_api_port=0", "--model_name=faces", "--model_base_path=/models/faces"]
-    with_rest = docker_command("d", "i", "c", "faces", Path("/b/server"), "0.0.0.0", 9000, 9001)
+    assert inside == server_flags("/config", ["models.config"], 8500, None)
+    with_rest = docker_command("d", "i", "c", *places, "0.0.0.0", 9000, 9001)
     assert "--publish=0.0.0.0:9001:8501" in with_rest
     assert "--rest_api_port=8501" in with_rest
 
 
 def test_local_command():
-    assert local_command(Path("/b"), "127.0.0.1", 1)[1:] == [
+    assert local_command(Path("/b"), "127.0.0.1", 1, None, None)[1:] == [
         "-m", "keras_privpart.serving.local_server", "/b", "--host=127.0.0.1", "--port=1", "--exit-with-stdin",
     ]  # fmt: skip
+    assert local_command(Path("/b"), "h", 1, 2, Path("/keys"))[-2:] == ["--rest-port=2", "--tls=/keys"]
 
 
 # Which server.
@@ -138,9 +151,16 @@ def test_port_zero_is_a_free_one():
         choice.free_port("127.0.0.1", 99999)
 
 
-def test_the_local_server_has_no_rest(bundle):
-    with pytest.raises(errors.EngineError, match="has no REST"):
-        start(bundle.path, 0, rest_port=0, prefer="local")
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"rest_port": 0, "tls": "keys"}, "REST port is never encrypted"),
+        ({"batching": True}, "Received batching=True; the local server answers each request by itself"),
+    ],
+)
+def test_what_a_server_cannot_do(bundle, options, text):
+    with pytest.raises(errors.EngineError, match=text):
+        start(bundle.path, 0, prefer="local", **options)
 
 
 # Life and death.
@@ -199,14 +219,17 @@ def test_a_program_that_cannot_be_run(bundle, only):
         start(bundle.path, 0)
 
 
-# Stands for the binary: takes its options and serves with the local server.
+# Stands for the binary: takes its options and serves with the local server what its configuration names.
 STAND_IN = """
-import sys
+import re, sys
 from pathlib import Path
 from keras_privpart.serving.local_server import main
 options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
-assert options["model_name"] == "faces" and options["rest_api_port"] == "0", options
-sys.exit(main([str(Path(options["model_base_path"]).parent), "--port", options["port"]]))
+config = Path(options["model_config_file"])
+base = re.search('base_path: "(.+)"', config.read_text()).group(1)
+assert config.parent.stat().st_mode & 0o077 == 0, "others can read the configuration, which may hold a key"
+assert options["rest_api_port"] == "0", options
+sys.exit(main([str(Path(base).parent), "--port", options["port"]]))
 """
 
 
@@ -223,6 +246,104 @@ def test_a_server_that_dies_later_is_reported(bundle, only, images):
             running.wait()
     assert running.log_path.is_file()  # to see why
     running.log_path.unlink()
+    assert not list(only.parent.glob("privpart-*")), "the configuration is removed"
+
+
+# Configuration.
+
+
+def test_labels_that_move_reach_a_running_server(parts, other_parts, tmp_path):
+    """The bundle is promoted while the server runs; the server's own copy of the configuration follows, and the server polls it."""
+    import keras_privpart as kp
+    from keras_privpart.exporting.promotion import promote
+
+    bundle = kp.export(parts, tmp_path / "faces", max_batch_size=4)
+    kp.export(other_parts, tmp_path / "faces", version=2, max_batch_size=4)
+    made = Configuration(tmp_path / "faces", bundle.contract, "/srv", batching=False, rest=False, tls=None)
+    config = made.folder / "models.config"
+
+    def labels():
+        model = text_format.Parse(config.read_text(), model_server_config_pb2.ModelServerConfig()).model_config_list.config[0]
+        assert model.base_path == "/srv"
+        return dict(model.version_labels)
+
+    assert labels()["stable"] == 1
+    promote(tmp_path / "faces", 2, "stable")
+    made.refresh()
+    assert labels()["stable"] == 2
+    (tmp_path / "faces/serving/models.config").write_text("damaged")
+    made.refresh()
+    assert labels()["stable"] == 2, "a damaged file is not handed on"
+    made.remove()
+    assert not config.exists()
+
+
+def test_the_configuration_holds_what_was_asked_for(bundle, tmp_path):
+    keys = make_certificates(tmp_path / "keys").folder
+    contract, secure = bundle.contract, ServerTls.of(keys)
+    every = Configuration(bundle.path, contract, '/a "b"', batching=True, rest=True, tls=secure)
+    assert sorted(path.name for path in every.folder.iterdir()) == sorted(every.files)
+    assert sorted(every.files) == ["batching.config", "models.config", "monitoring.config", "ssl.config"]
+    parsed = text_format.Parse((every.folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+    assert parsed.model_config_list.config[0].base_path == '/a "b"'
+    assert stat.S_IMODE(every.folder.stat().st_mode) == 0o700
+    plain = Configuration(bundle.path, contract, "/a", batching=False, rest=False, tls=None)
+    assert plain.files == ("models.config",)
+    for made in (every, plain):
+        made.remove()
+        assert not made.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda folder: (folder / "serving/models.config").unlink(), r"Can't read serving/models\.config"),
+        (lambda folder: (folder / "serving/models.config").write_text("x"), "names no base_path"),
+        (lambda folder: (folder / "serving/batching.config").unlink(), r"Can't read serving/batching\.config"),
+    ],
+)
+def test_a_configuration_that_cannot_be_made_leaves_nothing(bundle, tmp_path, monkeypatch, damage, text):
+    copy = shutil.copytree(bundle.path, tmp_path / "faces")
+    damage(copy)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(errors.EngineError, match=text):
+        Configuration(copy, bundle.contract, "/a", batching=True, rest=False, tls=None)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+# Replicas.
+
+
+def test_replicas_take_turns_and_stop_together(bundle, images):
+    with start_replicas(2, bundle.path, 0, prefer="local") as running:
+        assert len(set(running.addresses)) == 2
+        assert running.describe().count("it is not TensorFlow Serving") == 2
+        with Client(bundle.path, running.addresses, timeout=20) as client:
+            client.wait_for_ready(20)
+            assert client.predict(images).shape == (11, 5)
+            os.kill(running.engines[0]._process.pid, signal.SIGKILL)
+            for _ in range(4):
+                assert client.predict(images[:1]).shape == (1, 5)
+        with pytest.raises(errors.EngineError, match="ended with status -9"):
+            running.wait()
+    assert not any(listens(int(address.rpartition(":")[2])) for address in running.addresses)
+    for engine in running.engines:
+        engine.log_path.unlink(missing_ok=True)
+
+
+def test_replicas_need_ports_that_follow_each_other(bundle, only):
+    """One of them is taken: nothing is started."""
+    program(only, "tensorflow_model_server", "raise SystemExit('was started')")
+    port = choice.free_port("127.0.0.1", 0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port + 1))
+        taken.listen()
+        with pytest.raises(errors.EngineError, match=f"Can't listen on port {port + 1}") as caught:
+            start_replicas(2, bundle.path, port)
+    assert "was started" not in str(caught.value)
+    with pytest.raises(errors.EngineError, match="Received 0 replicas"):
+        start_replicas(0, bundle.path)
 
 
 def test_docker_is_stopped_by_name(bundle, only, tmp_path):

@@ -245,12 +245,36 @@ def copy(bundle, tmp_path):
     return shutil.copytree(bundle.path, tmp_path / "faces")
 
 
-def test_the_latest_version_is_served(bundle, copy):
-    """A newer version's folder is not this contract's to judge."""
-    shutil.copytree(copy / "server/1", copy / "server/12")
-    shutil.copytree(copy / "server/1", copy / "server/notes")
-    with LocalServer(copy) as server:
-        assert server.servable.version == 12
+@pytest.fixture(scope="module")
+def two(parts, other_parts, saved):
+    """A bundle of two versions, which are different pairs."""
+    kp.export(parts, saved / "two", name="faces", max_batch_size=4)
+    return kp.export(other_parts, saved / "two", name="faces", version=2, max_batch_size=4)
+
+
+def test_every_version_and_label_of_the_bundle_is_served(two, parts, other_parts, images):
+    want = {version: part.model.predict(images, verbose=0) for version, part in ((1, parts), (2, other_parts))}
+    with LocalServer(two.path) as server:
+        assert sorted(server.models.versions) == [1, 2]
+        for version in want:
+            with Client(two.path, server.address, version=version) as client:
+                np.testing.assert_allclose(client.predict(images), want[version], atol=1e-6)
+        # The first version is stable until another is promoted.
+        with Client(two.path, server.address, version=1, label="stable") as client:
+            np.testing.assert_allclose(client.predict(images), want[1], atol=1e-6)
+        with (
+            Client(two.path, server.address, version=2, label="stable") as client,
+            pytest.raises(errors.PairMismatchError, match=r"it answers for version 1\. Nothing was sent\. The device half is out of date"),
+        ):
+            client.predict(images)
+        with (
+            Client(two.path, server.address, version=2, label="beta") as client,
+            pytest.raises(errors.RequestRefusedError, match="Unrecognized servable version label: beta"),
+        ):
+            client.predict(images)
+        server.models.load({2})
+        with Client(two.path, server.address, version=1) as client, pytest.raises(errors.ServerNotFoundError, match="NOT_FOUND"):
+            client.predict(images)
 
 
 def test_a_changed_server_half_is_refused(copy):
@@ -269,7 +293,30 @@ def rewrite_contract(root):
 def test_a_model_that_cannot_be_loaded(copy):
     (copy / "server/1/saved_model.pb").write_bytes(b"nonsense")
     rewrite_contract(copy)
+    with pytest.raises(errors.IntegrityError, match=r"Can't read server/1/saved_model\.pb"):
+        LocalServer(copy)
+
+
+def test_weights_that_cannot_be_loaded(copy):
+    (copy / "server/1/variables/variables.index").write_bytes(b"nonsense")
+    rewrite_contract(copy)
     with pytest.raises(errors.EngineError, match=r"Can't load .*server/1"):
+        LocalServer(copy)
+
+
+def test_a_server_half_that_does_more_than_compute_is_not_loaded(copy):
+    class Reader(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="boundary")])
+        def serve(self, boundary):
+            return {"scores": tf.map_fn(tf.io.read_file, boundary)}
+
+    shutil.rmtree(copy / "server/1/variables")
+    tf.saved_model.save(Reader(), str(copy / "forged"))
+    shutil.copy(copy / "forged/saved_model.pb", copy / "server/1/saved_model.pb")
+    shutil.copytree(copy / "forged/variables", copy / "server/1/variables")
+    shutil.rmtree(copy / "forged")
+    rewrite_contract(copy)
+    with pytest.raises(errors.IntegrityError, match=r"holds the operations \['ReadFile'\]"):
         LocalServer(copy)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from keras_privpart import errors
 from keras_privpart.serving import Client, messages
-from keras_privpart.serving.transport import STATUS, STATUS_ERRORS, GrpcTransport, translate
+from keras_privpart.serving.grpc_transport import GrpcTransport
+from keras_privpart.serving.transport import STATUS, STATUS_ERRORS, translate
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 

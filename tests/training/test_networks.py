@@ -106,7 +106,7 @@ def test_decoder_learns_to_invert():
         (lambda: decoder([], (8, 8, 1)), "no boundary shapes"),
         (lambda: decoder([(None, 3)], (8, 8, 1)), r"boundary shape \(None, 3\)"),
         (lambda: decoder([(4,)], (8, 8)), r"image shape \(8, 8\)"),
-        (lambda: decoder([(4,)], (8, 8, 1), "huge"), "size 'huge'"),
+        (lambda: decoder([(4,)], (8, 8, 1), "endless"), "size 'endless'"),
         (lambda: probe([(4,)], 0), "units=0"),
         (lambda: probe([(4,)], 2, "forest"), "kind 'forest'"),
     ],

@@ -1,5 +1,7 @@
 """Training a pair: same start, same epochs, the partition left alone, labels checked."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from keras import layers
 import keras_privpart as kp
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
-from keras_privpart.training.recipe import Recipe, task_loss, train_pair
+from keras_privpart.training.recipe import Defence, Recipe, task_loss, train_pair
+from keras_privpart.training.regularizers import DistanceCorrelation
 
 RNG = np.random.default_rng(0)
 DATA = Samples(RNG.uniform(size=(40, 8, 8, 1)).astype("float32"), {"task": RNG.integers(0, 3, 40)})
@@ -26,7 +29,7 @@ def test_both_start_alike_and_the_given_partition_stays_as_it_is():
     before = given.model.get_weights()
     seen = []
     adversary = kp.ReconstructionAdversary(weight=0.0)
-    pair = train_pair(given, DATA, DATA, Recipe(epochs=2), [adversary], progress=lambda *step: seen.append(step[:2]))
+    pair = train_pair(given, DATA, DATA, Recipe(epochs=2), Defence([adversary]), progress=lambda *step: seen.append(step[:2]))
     assert all(np.array_equal(a, b) for a, b in zip(before, given.model.get_weights(), strict=True))
     for a, b in zip(pair.undefended.model.get_weights(), pair.defended.model.get_weights(), strict=True):
         assert np.array_equal(a, b), "an adversary of weight 0 is no defence"
@@ -36,7 +39,7 @@ def test_both_start_alike_and_the_given_partition_stays_as_it_is():
 
 
 def test_a_defence_makes_a_difference():
-    pair = train_pair(parts(), DATA, DATA, Recipe(epochs=1), [kp.ReconstructionAdversary()], kp.GaussianChannel(0.5))
+    pair = train_pair(parts(), DATA, DATA, Recipe(epochs=1), Defence([kp.ReconstructionAdversary()], kp.GaussianChannel(0.5)))
     assert pair.undefended.channel == ()
     assert len(pair.defended.channel) == 1
     assert not np.array_equal(pair.undefended.model.get_weights()[0], pair.defended.model.get_weights()[0])
@@ -66,10 +69,27 @@ def test_a_model_with_two_outputs_is_left_to_python():
 
 def test_a_pretrained_model_is_its_own_reference_and_keeps_its_server_half():
     given = parts()
-    pair = train_pair(given, DATA, DATA, Recipe(epochs=1, initial="pretrained"), [kp.ReconstructionAdversary()])
+    pair = train_pair(given, DATA, DATA, Recipe(epochs=1, initial="pretrained"), Defence([kp.ReconstructionAdversary()]))
     for mine, reference in zip(pair.undefended.model.get_weights(), given.model.get_weights(), strict=True):
         assert np.array_equal(mine, reference)
     assert len(pair.undefended_history["val_accuracy"]) == 1
     for mine, reference in zip(pair.defended.server.get_weights(), given.server.get_weights(), strict=True):
         assert np.array_equal(mine, reference)
     assert not np.array_equal(pair.defended.device.get_weights()[0], given.device.get_weights()[0])
+
+
+def test_a_defence_describes_itself_in_json():
+    defence = Defence([kp.ReconstructionAdversary(weight=0.5)], kp.QuantizeChannel(3), [DistanceCorrelation(2.0)], "alternating", 1, 2)
+    found = json.loads(json.dumps(defence.describe()))
+    assert [a["class"] for a in found["adversaries"]] == ["ReconstructionAdversary"]
+    assert found["channel"]["class"] == "QuantizeChannel"
+    assert found["regularizers"][0]["weight"] == 2.0
+    assert (found["mode"], found["pool"], found["restart_every"]) == ("alternating", 1, 2)
+
+
+def test_mode_pool_and_restarts_reach_the_trainer():
+    plain = train_pair(parts(), DATA, DATA, Recipe(epochs=2), Defence([kp.ReconstructionAdversary()]))
+    other = Defence([kp.ReconstructionAdversary()], mode="alternating", pool=1, restart_every=1)
+    changed = train_pair(parts(), DATA, DATA, Recipe(epochs=2), other)
+    assert np.array_equal(plain.undefended.model.get_weights()[0], changed.undefended.model.get_weights()[0])
+    assert not np.array_equal(plain.defended.model.get_weights()[0], changed.defended.model.get_weights()[0])

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.auditing import metrics
-from keras_privpart.auditing.attacks.base import RECONSTRUCTION, Attack
+from keras_privpart.auditing.attacks.base import RECONSTRUCTION, Attack, fitted
 from keras_privpart.auditing.attacks.learner import Effort, Learner
 from keras_privpart.auditing.attacks.losses import LOSSES
 from keras_privpart.auditing.evidence import Pictures
@@ -24,28 +24,33 @@ from keras_privpart.training import networks
 
 COLLAPSE = 0.1
 RETRY_RATE = 0.25
+RETRY_LOSS = {"mse": "mse", "l1": "mse", "ssim": "mixed", "mixed": "mixed"}
 _RETRY = 7919
 
 
 class DecoderAttack(Attack):
     """A decoder trained from scratch on the attacker's pairs of what is seen and picture.
 
-    The losses are `"mse"`, `"ssim"` (1 - SSIM) and `"mixed"` (1 - SSIM + 5 MSE). A decoder can get stuck on one picture for all
-    inputs: an SSIM loss on a grey one, because its gradient vanishes there, any loss on a black or white one, in the saturated sigmoid.
+    The losses are `"mse"`, `"l1"`, `"ssim"` (1 - SSIM) and `"mixed"` (1 - SSIM + 5 MSE). A decoder can get stuck on one picture for all
+    inputs: an SSIM loss on a grey one, because its gradient vanishes there, an L1 loss on the median, any loss on a black or white one,
+    in the saturated sigmoid.
     So after every fit the reconstructions of the held-out examples are compared with each other: where their standard deviation
     over examples, averaged over pixels, is under a tenth of the pictures' own, the decoder is trained once more, with another seed, a
-    quarter of the learning rate and, in place of an SSIM loss, the mixed one; of the two the one with the higher SSIM on the held-out
-    examples stays. (Where what is seen says nothing, both are one grey picture, rightly.)
+    quarter of the learning rate and, in place of an SSIM loss, the mixed one, of an L1 loss, the MSE; of the two the one with the higher
+    SSIM on the held-out examples stays. (Where what is seen says nothing, both are one grey picture, rightly.)
 
     Args:
         size: of the network, see `training.networks.decoder`.
-        loss: `"mse"`, `"ssim"` or `"mixed"`.
+        loss: `"mse"`, `"l1"`, `"ssim"` or `"mixed"`.
         keep: how many reconstructions the evidence keeps for the report.
 
     References:
         Dosovitskiy and Brox, "Inverting Visual Representations with Convolutional Networks", CVPR 2016.
         He, Zhang, Lee, "Model Inversion Attacks against Collaborative Inference", ACSAC 2019.
     """
+
+    family = "decoder"
+    concurrent = True
 
     def __init__(self, size: str = "small", loss: str = "mse", keep: int = 8) -> None:
         if loss not in LOSSES:
@@ -78,7 +83,7 @@ class DecoderAttack(Attack):
             return
         kept = self._learner.weights()
         careful = replace(effort, learning_rate=effort.learning_rate * RETRY_RATE)
-        again = trained("mse" if self.loss == "mse" else "mixed", careful, seed + _RETRY)
+        again = trained(RETRY_LOSS[self.loss], careful, seed + _RETRY)
         better = _mean_ssim(check, again.predict(seen)) > _mean_ssim(check, first)
         if better:
             self._learner = again
@@ -88,9 +93,11 @@ class DecoderAttack(Attack):
         self.notes = (f"its reconstructions hardly differed (seed {seed}); a second one, trained more slowly, {outcome}",)
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
-        if self._learner is None:
-            raise AuditError("Received victims before any fit; expected fit(...) first. Call fit.")
-        return Pictures.of(as_images(victims.x), self._learner.predict([tf.constant(t) for t in seen]), self.keep)
+        return Pictures.of(as_images(victims.x), self.reconstruct(seen), self.keep)
+
+    def reconstruct(self, seen: Sequence[np.ndarray]) -> np.ndarray:
+        """What the last fit's decoder makes of what is seen: pictures `[n, h, w, c]` in [0, 1]."""
+        return fitted(self._learner).predict([tf.constant(t) for t in seen])
 
     def _prepared(self, seen: Sequence[tf.Tensor], image_shape: tuple[int, ...], loss: str) -> Learner:
         """The compiled learner for tensors of these shapes; compiling costs as much as a small fit."""

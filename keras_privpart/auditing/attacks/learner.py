@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 PREDICT_BATCH = 256
+_WEIGHTS_ARE_DRAWN = threading.RLock()  # from the one global random state: by one learner at a time
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Effort:
         batch_size: examples a step; the whole data set where that is smaller.
         learning_rate: Adam's, at its height; it rises over the first 5 % of the steps and falls to 0 along a cosine.
         patience: the fit ends early after this share of its epochs without a lower validation loss.
+        iterations: steps of an attack that works on each picture by itself.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float = 4e-3
     patience: float = 0.34
+    iterations: int = 300
 
 
 class Learner:
@@ -44,7 +48,8 @@ class Learner:
     def __init__(self, build: Callable[[], keras.Model], loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
         self._build = build
         self._loss = loss
-        self._network = build()
+        with _WEIGHTS_ARE_DRAWN:
+            self._network = build()
         self._moments = [(tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))) for v in self._trainable]
         self._step = tf.Variable(0, dtype=tf.int64)
         channels = [x.shape[-1] if len(x.shape) > 1 else 1 for x in self._network.inputs]
@@ -54,6 +59,11 @@ class Learner:
         self._validate = tf.function(self._mean_loss, reduce_retracing=True)
         inputs = [tf.TensorSpec(x.shape, tf.float32) for x in self._network.inputs]
         self._predict = tf.function(self._outputs, input_signature=[inputs]).get_concrete_function()
+
+    @property
+    def network(self) -> keras.Model:
+        """The network, with the weights of the last fit."""
+        return self._network
 
     @property
     def _trainable(self) -> list[tf.Variable]:
@@ -116,8 +126,9 @@ class Learner:
 
     def _renew(self, seed: int) -> None:
         """Fresh weights, statistics, dropout seeds and optimizer state."""
-        keras.utils.set_random_seed(seed)
-        fresh = self._build()
+        with _WEIGHTS_ARE_DRAWN:
+            keras.utils.set_random_seed(seed)
+            fresh = self._build()
         for variable, value in zip(self._network.variables, fresh.variables, strict=True):
             variable.assign(value.value)
         for pair in self._moments:
@@ -153,6 +164,7 @@ class Learner:
 
     def _train_batches(self, tensors: list[tf.Tensor], truth: tf.Tensor, batches: tf.Tensor, rates: tf.Tensor) -> None:
         for i in tf.range(tf.shape(batches)[0]):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)  # steps follow each other; more only costs bookkeeping
             rows = batches[i]
             with tf.GradientTape() as tape:
                 answer = self._answer([tf.gather(t, rows) for t in tensors], training=True)

@@ -43,7 +43,12 @@ def mixed(truth: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return dissimilarity(truth, images) + MSE_SHARE * objectives.mse(truth, images)
 
 
-LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {"mse": objectives.mse, "ssim": dissimilarity, "mixed": mixed}
+LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "mse": objectives.mse,
+    "l1": objectives.l1,
+    "ssim": dissimilarity,
+    "mixed": mixed,
+}
 
 
 def _gaussian(side: int, window: int) -> np.ndarray:

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.base import Attack
+from keras_privpart.auditing.attacks.attributes import AttributeAttack, balancing
+from keras_privpart.auditing.attacks.base import fitted
 from keras_privpart.auditing.attacks.learner import Effort, Learner
-from keras_privpart.auditing.evidence import Guesses
 from keras_privpart.auditing.views import View
-from keras_privpart.datasets import Samples
-from keras_privpart.errors import AuditError
 from keras_privpart.training import networks
 
 
@@ -23,70 +21,48 @@ def _cross_entropy(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return truth[:, 1] * tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
-class ProbeAttack(Attack):
-    """A classifier of a private attribute, trained from scratch on the attacker's labelled examples.
+class ProbeAttack(AttributeAttack):
+    """A network that classifies an attribute.
 
     Every class weighs the same in training, so that a rare one is not given up and balanced accuracy means something. Weights are
     those of the epoch with the lowest equally weighted cross-entropy on the held-out examples.
 
     Args:
-        attribute: key of the attribute in the targets; any whole numbers, texts or truth values.
+        attribute: key of the attribute in the targets; any whole numbers, texts or truth values. With the task's key it infers the label.
         probe: `"linear"`, `"mlp"` or `"conv"`, see `training.networks.probe`.
+        unseen: see `AttributeAttack`.
 
     References:
         Song and Shmatikov, "Overlearning Reveals Sensitive Attributes", ICLR 2020.
     """
 
-    def __init__(self, attribute: str, probe: str = "mlp") -> None:
-        super().__init__(f"{probe} probe, {attribute}", attribute)
-        self.attribute = attribute
+    concurrent = True
+
+    def __init__(self, attribute: str, probe: str = "mlp", unseen: bool = False) -> None:
+        super().__init__(probe, attribute, unseen)
         self.probe = probe
-        self._classes = np.empty(0)
         self._learners: dict[Any, Learner] = {}
         self._learner: Learner | None = None
 
-    def inapplicable(self, samples: Samples) -> str | None:
-        return None if self.attribute in samples.targets else f"the data set has no key {self.attribute!r}"
+    def _learn(
+        self, view: View, known: tuple[np.ndarray, np.ndarray], held_out: tuple[np.ndarray, np.ndarray], effort: Effort, seed: int
+    ) -> None:
+        truth, check = (self._truth(indices) for _, indices in (known, held_out))
+        seen = [tf.constant(t) for t in view.see(held_out[0])]
+        self._learner = self._prepared(tuple(tuple(t.shape[1:]) for t in seen), self.classes)
+        self._learner.fit(lambda: view.chunks(known[0], truth), (seen, tf.constant(check)), len(known[0]), effort, seed)
 
-    def fit(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
-        self.notes = ()
-        labels = [np.asarray(s.targets[self.attribute]).reshape(len(s)) for s in (known, held_out)]
-        self._classes = np.unique(np.concatenate(labels))
-        if len(self._classes) < 2:
-            raise AuditError(
-                f"Received one value of {self.attribute!r} in the attacker's data, {self._classes[0]!r}; expected at least two. "
-                "Give data in which the attribute varies, or leave it out of private."
-            )
-        truth, check = (self._truth(values) for values in labels)
-        seen = [tf.constant(t) for t in view.see(held_out.x)]
-        shapes = tuple(tuple(t.shape[1:]) for t in seen)
-        key = (shapes, len(self._classes))
-        if key not in self._learners:
-            units = len(self._classes)
-            self._learners[key] = Learner(lambda: networks.probe(shapes, units, self.probe), _cross_entropy)
-        self._learner = self._learners[key]
-        self._learner.fit(lambda: view.chunks(known.x, truth), (seen, tf.constant(check)), len(known), effort, seed)
-
-    def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Guesses:
-        if self._learner is None:
-            raise AuditError("Received victims before any fit; expected fit(...) first. Call fit.")
-        logits = self._learner.predict([tf.constant(t) for t in seen]).astype("float64")
+    def _probabilities(self, seen: Sequence[np.ndarray]) -> np.ndarray:
+        logits = fitted(self._learner).predict([tf.constant(t) for t in seen]).astype("float64")
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return Guesses(self._indices(np.asarray(victims.targets[self.attribute])), shifted / shifted.sum(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
 
-    def _truth(self, values: np.ndarray) -> np.ndarray:
-        """Class and weight of every example, `[n, 2]`: weights make all classes present count the same, with mean 1."""
-        indices = self._indices(values)
-        counts = np.bincount(indices, minlength=len(self._classes))
-        present = np.count_nonzero(counts)
-        return np.stack([indices, len(indices) / (present * counts[indices])], axis=1).astype("float32")
+    def _prepared(self, shapes: tuple[tuple[int, ...], ...], units: int) -> Learner:
+        """The compiled learner for tensors of these shapes."""
+        if (shapes, units) not in self._learners:
+            self._learners[shapes, units] = Learner(lambda: networks.probe(shapes, units, self.probe), _cross_entropy)
+        return self._learners[shapes, units]
 
-    def _indices(self, values: np.ndarray) -> np.ndarray:
-        values = values.reshape(len(values))
-        unknown = np.setdiff1d(values, self._classes)
-        if unknown.size:
-            raise AuditError(
-                f"Received {unknown.size} values of {self.attribute!r} among the victims that the attacker's data lack, "
-                f"{unknown[0]!r} first; expected none. Split the data so that every value is on both sides."
-            )
-        return np.searchsorted(self._classes, values)
+    def _truth(self, indices: np.ndarray) -> np.ndarray:
+        """Class and weight of every example, `[n, 2]`."""
+        return np.stack([indices, balancing(indices, self.classes)], axis=1).astype("float32")

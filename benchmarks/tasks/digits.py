@@ -1,0 +1,48 @@
+"""MNIST on a LeNet-5-like network, cut after the second convolution's ReLU, as He, Zhang and Lee (ACSAC 2019) cut theirs.
+
+python benchmarks/tasks/digits.py --data-dir DIR --scale small
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiment import main
+from task import Scale, Task, subset
+
+
+def load(data_dir: str | None, scale: Scale) -> Any:
+    from keras_privpart import datasets
+
+    data = datasets.load("mnist", data_dir=data_dir, download=data_dir is None)
+    return datasets.Dataset(data.name, subset(data.train, scale.train), subset(data.test, scale.test), data.classes)
+
+
+def lenet(scale: Scale, classes: int, seed: int) -> Any:
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((28, 28, 1), name="image")
+    x = layers.MaxPooling2D()(layers.Conv2D(scale.width, 5, padding="same", activation="relu", name="conv_1")(image))
+    x = layers.MaxPooling2D()(layers.Conv2D(2 * scale.width, 5, padding="same", activation="relu", name="conv_2")(x))
+    x = layers.Dense(84, activation="relu")(layers.Dense(120, activation="relu")(layers.Flatten()(x)))
+    return keras.Model(image, layers.Dense(classes, name="scores")(x), name="lenet")
+
+
+TASK = Task(
+    "digits",
+    "digits: MNIST, LeNet-5-like, cut after the second convolution's ReLU",
+    load,
+    lenet,
+    cut="conv_2",
+    scales={
+        "small": Scale(width=8, epochs=8, seeds=1, audit_seeds=1, attacks=("standard",), train=15_000, test=2_000),
+        "full": Scale(width=8, epochs=30, seeds=3, audit_seeds=3, attacks=("full",)),
+        "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, test=96, audit_epochs=1),
+    },
+    bottleneck=2,
+)
+
+if __name__ == "__main__":
+    main(TASK, __doc__)

@@ -1,0 +1,55 @@
+"""CIFAR-10 on six convolutions and two dense layers, cut after the fourth convolution's ReLU, as He, Zhang and Lee (ACSAC 2019) cut theirs.
+
+    python benchmarks/tasks/objects.py --data-dir DIR --scale small
+
+The undefended network and our recipe stand at an earlier cut (after the second convolution) and a later one (after the sixth) as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiment import main
+from task import Scale, Task, subset
+
+
+def load(data_dir: str | None, scale: Scale) -> Any:
+    from keras_privpart import datasets
+
+    data = datasets.load("cifar10", data_dir=data_dir, download=data_dir is None)
+    return datasets.Dataset(data.name, subset(data.train, scale.train), subset(data.test, scale.test), data.classes)
+
+
+def six_convolutions(scale: Scale, classes: int, seed: int) -> Any:
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    x = image = keras.Input((32, 32, 3), name="image")
+    for block in range(3):
+        for i in (1, 2):
+            x = layers.Conv2D(scale.width * min(2**block, 2), 3, padding="same", use_bias=False)(x)
+            x = layers.ReLU(name=f"relu_{2 * block + i}")(layers.BatchNormalization()(x))
+        x = layers.MaxPooling2D()(x)
+    x = layers.Dropout(0.3)(layers.Dense(8 * scale.width, activation="relu")(layers.Flatten()(x)))
+    return keras.Model(image, layers.Dense(classes, name="scores")(x), name="six_convolutions")
+
+
+TASK = Task(
+    "objects",
+    "objects: CIFAR-10, six convolutions and two dense layers, cut after the fourth convolution's ReLU",
+    load,
+    six_convolutions,
+    cut="relu_4",
+    scales={
+        "small": Scale(width=16, epochs=10, seeds=1, audit_seeds=1, attacks=("standard",), train=10_000, test=1_000),
+        "full": Scale(width=64, epochs=100, seeds=3, audit_seeds=3, attacks=("full",)),
+        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, test=96, audit_epochs=1),
+    },
+    other_cuts=("relu_2", "relu_6"),
+    mirror=True,
+    bottleneck=4,
+)
+
+if __name__ == "__main__":
+    main(TASK, __doc__)

@@ -1,0 +1,115 @@
+"""Writes docs/results.md from benchmarks/results/tasks/*.json.
+
+python benchmarks/tasks/page.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yardsticks import PUBLISHED
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "tasks"
+PAGE = ROOT / "docs" / "results.md"
+UNDEFENDED = "undefended"
+
+HEAD = """# Results
+
+Made by `python benchmarks/tasks/page.py` from `benchmarks/results/tasks/*.json`, those
+by `python benchmarks/tasks/TASK.py --scale SCALE`.
+
+How to read the tables. Every number about privacy comes from fresh attackers, trained from scratch on the frozen device half; of all
+attacks of a kind the strongest counts, and all rows of a table face the same ones. *Floor* is the same attack on what the server half
+answers, which cannot be hidden; *ceiling*, on an undefended boundary. *Leakage* is (attack - floor) / (ceiling - floor): 0 is nothing
+beyond the answer, 1 as much as without a defence; its interval is 95 %. Peers' rows are their ideas made of this library's parts,
+trained on the same network for as many epochs: not the authors' code, and not their figures.
+"""
+
+YARDSTICKS = """Published figures of other work, undefended (u) and defended (d). Their networks, data, splits and attackers differ from
+ours and from each other's, and most give neither floor nor interval: they show the range, and are not to be read as rows of the table
+above.
+"""
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page, of results by file name without its ending."""
+    parts = [HEAD]
+    for name in PUBLISHED:
+        runs = [run for run in results.values() if run["rows"] and run["rows"][0]["task"] == name]
+        parts += [section(run["rows"]) for run in runs]
+        if runs:
+            parts.append(YARDSTICKS)
+            parts.append(_table(("work", "data, cut", "task", "attacker"), PUBLISHED[name]))
+    return "\n".join(parts)
+
+
+def section(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One run of a task: a table for everything that was attacked."""
+    first = rows[0]
+    lines = [f"## {first['title']}", "", _setting(first), ""]
+    plain = {row["cut"]: row["audit"]["task_accuracy"]["defended"] for row in rows if row["defence"] == UNDEFENDED}
+    for kind in dict.fromkeys(kind for row in rows for kind in row["audit"]["kinds"]):
+        found = [row for row in rows if kind in row["audit"]["kinds"]]
+        score = found[0]["audit"]["kinds"][kind]["score"].replace("_", " ")
+        header = ("cut", "defence", "task accuracy", "drop, points", f"strongest attack's {score}", "floor", "ceiling", "leakage", "attack")
+        lines += [f"**{kind}**", "", _table(header, (_row(row, kind, plain.get(row["cut"])) for row in found))]
+    return "\n".join(lines)
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    attacks = sorted({found["attacks"] for found in row["audit"]["kinds"].values()})
+    many = f"{attacks[0]}" if len(attacks) == 1 else f"{attacks[0]} to {attacks[-1]}"
+    return (
+        f"Scale `{row['scale']}`: {row['train']:,} training and {row['test']:,} test examples, {row['epochs']} epochs, "
+        f"{row['models']} trained {'model' if row['models'] == 1 else 'models'} a row, {row['audit']['seeds']} "
+        f"{'attacker' if row['audit']['seeds'] == 1 else 'attackers'} of each kind against each, {many} attacks of a kind. "
+        f"Command: `python benchmarks/tasks/{row['task']}.py --scale {row['scale']}`."
+    )
+
+
+def _row(row: Mapping[str, Any], kind: str, plain: float | None) -> Sequence[str]:
+    audit, found = row["audit"], row["audit"]["kinds"][kind]
+    accuracy = audit["task_accuracy"]["defended"]
+    drop = "" if plain is None or accuracy is None else f"{100 * (plain - accuracy):.1f}"
+    return (
+        f"`{row['cut']}`",
+        row["defence"],
+        "" if accuracy is None else f"{100 * accuracy:.1f} %",
+        drop,
+        f"{found['boundary']:.3f}",
+        f"{found['floor']:.3f}",
+        f"{found['ceiling']:.3f}",
+        _leakage(found),
+        found["attack"],
+    )
+
+
+def _leakage(found: Mapping[str, Any]) -> str:
+    if found["leakage"] is None:
+        return "undefined: no room between floor and ceiling"
+    low, high = found["leakage_interval"]
+    most = found.get("max_leakage")
+    more = f"; another attack {most:.2f}" if most is not None and most > found["leakage"] + 0.005 else ""
+    return f"{found['leakage']:.2f} ({low:.2f}-{high:.2f}){more}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def main() -> None:
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    if not results:
+        raise SystemExit(f"Found no results in {RESULTS}. Run a task first: python benchmarks/tasks/digits.py --scale small")
+    PAGE.with_suffix(".part").write_text(page(results), encoding="utf-8")
+    PAGE.with_suffix(".part").replace(PAGE)
+    print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(results)}.")
+
+
+if __name__ == "__main__":
+    main()

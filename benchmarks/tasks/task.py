@@ -1,0 +1,75 @@
+"""What a task of the benchmark is: data, network, cuts, what is private; and at which scale it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a run is.
+
+    Attributes:
+        width: channels of the network's first convolution.
+        epochs: of every training, undefended and defended alike.
+        seeds: trained models of every row.
+        audit_seeds: attackers of each kind against every model.
+        attacks: names, as `audit(attacks=...)` takes them.
+        train, test: how many examples are used; None for all.
+        side: of the pictures, in pixels; None as they are stored.
+        people: of each gender, those with the most pictures; None for everybody.
+        audit_epochs: of every attacker; None for the audit's own choice.
+    """
+
+    width: int
+    epochs: int
+    seeds: int
+    audit_seeds: int
+    attacks: tuple[str, ...]
+    train: int | None = None
+    test: int | None = None
+    side: int | None = None
+    people: int | None = None
+    audit_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: of its files.
+        title: in words.
+        load: from a data folder and a scale to a `datasets.Dataset`.
+        model: from a scale, the number of classes and a seed to an untrained model that ends in logits.
+        cut: the layer behind which all defences are compared.
+        scales: by name: `"small"`, `"full"`, and `"quick"` to see that everything works.
+        other_cuts: layers behind which only the undefended model and our recipe stand.
+        private: attributes that defences are trained to hide.
+        unseen: attributes that the audit attacks all the same.
+        group: key of the target that says whose picture it is; attributes are then attacked under both protocols.
+        mirror: whether models are trained on mirrored pictures as well.
+        bottleneck: features that our recipe and the bottleneck row let through.
+    """
+
+    name: str
+    title: str
+    load: Callable[[str | None, Scale], Any]
+    model: Callable[[Scale, int, int], Any]
+    cut: str
+    scales: Mapping[str, Scale]
+    other_cuts: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    group: str | None = None
+    mirror: bool = False
+    bottleneck: int = 4
+
+
+def subset(samples: Any, count: int | None, seed: int = 0) -> Any:
+    """So many examples, drawn at random; all of them for None."""
+    import numpy as np
+
+    return samples if count is None or count >= len(samples) else samples[np.random.default_rng(seed).permutation(len(samples))[:count]]

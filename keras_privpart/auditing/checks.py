@@ -1,0 +1,75 @@
+"""What an audit refuses before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_privpart.auditing.attacks import Attack
+from keras_privpart.auditing.splits import FEWEST
+from keras_privpart.datasets import Samples
+from keras_privpart.errors import AuditError
+from keras_privpart.partitioning.halves import Partition
+
+
+def check_settings(**settings: int | None) -> None:
+    for name, value in settings.items():
+        least = 0 if name == "pictures" else 1
+        if value is None and name in ("epochs", "workers"):
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise AuditError(f"Received {name}={value!r}; expected a whole number from {least}. Give one.")
+
+
+def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples, private: Sequence[str]) -> None:
+    if not partitions:
+        raise AuditError("Received no partition; expected one, or several of one architecture. Give what is to be audited.")
+    for partition in partitions:
+        inputs = [t.name for t in keras.tree.flatten(partition.model.input)]
+        if len(inputs) > 1 or partition.public_inputs:
+            raise AuditError(f"Received a model with the inputs {inputs}; expected one. Audits of several inputs are not supported yet.")
+    boundaries = list(dict.fromkeys(str(partition.boundary) for partition in partitions))
+    if len(boundaries) > 1:
+        raise AuditError(
+            f"Received models with the boundaries {boundaries}; expected one architecture, cut at one place. Audit them apart."
+        )
+    for key in private:
+        for name, samples in (("train", train), ("test", test)):
+            if key not in samples.targets:
+                raise AuditError(f"Received {name} with the targets {sorted(samples.targets)}; expected the private key {key!r}. Add it.")
+            values = np.asarray(samples.targets[key])
+            if values.size != len(samples) or np.issubdtype(values.dtype, np.floating):
+                raise AuditError(
+                    f"Received {key!r} of {name} as {values.dtype}{list(values.shape)}; expected one class an example, whole numbers, "
+                    "truth values or texts. Convert it to classes."
+                )
+            if len(np.unique(values)) < 2:
+                raise AuditError(
+                    f"Received one value of {key!r} in {name}; expected at least two, or there is nothing to infer. Give data in which it "
+                    "varies, or leave it out of private."
+                )
+
+
+def check_members(attacks: Sequence[Attack]) -> None:
+    names = [attack.name for attack in attacks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise AuditError(
+            f"Received the attacks {twice or names}{' twice' if twice else ''}; expected at least one, each once. Rename them."
+        )
+
+
+def single_precision(samples: Samples) -> Samples:
+    """Double precision costs twice the memory and is not what a device computes in."""
+    return Samples(samples.x.astype("float32"), samples.targets) if samples.x.dtype == np.float64 else samples
+
+
+def check_budgets(budgets: Sequence[int | None]) -> None:
+    """Each at least as many examples as the smallest audit needs."""
+    bad = [b for b in budgets if b is not None and (not isinstance(b, int) or isinstance(b, bool) or b < FEWEST)]
+    if bad or not budgets:
+        raise AuditError(
+            f"Received budgets={tuple(budgets)!r}; expected numbers of examples from {FEWEST}, or None for all. Give (100, None)."
+        )

@@ -1,0 +1,63 @@
+"""What an audit sets out to do: which attacks, with which examples, by which effort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from keras_privpart.auditing.attacks import Attack, Effort, chosen, denied
+from keras_privpart.auditing.campaign import Case
+from keras_privpart.auditing.checks import check_members
+from keras_privpart.auditing.people import protocols
+from keras_privpart.auditing.splits import Split
+from keras_privpart.datasets import Samples
+from keras_privpart.threat_model import ThreatModel
+
+UPDATES = 600
+FEWEST_EPOCHS, MOST_EPOCHS = 8, 100
+FEWEST_BATCHES, SMALLEST_BATCH = 8, 8
+
+
+def members(
+    attacks: str | Sequence[str | Attack] | None, threat_model: ThreatModel | None, private: Sequence[str], pictures: int, test: Samples
+) -> tuple[list[Attack], dict[str, str]]:
+    """The attacks to carry out, and why others are not: by name."""
+    wanted = _called_for(threat_model, pictures) if attacks is None and threat_model else chosen(attacks, private, pictures)
+    check_members(wanted)
+    reasons = {a.name: (denied(a, threat_model) if threat_model else None) or a.inapplicable(test) for a in wanted}
+    return [a for a in wanted if reasons[a.name] is None], {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _called_for(threat_model: ThreatModel, pictures: int) -> list[Attack]:
+    """Those of the standard attacks that the threat model calls for, and all there are of the families that have no standard one."""
+    families = threat_model.attacks()
+    usual = [attack for attack in chosen("standard", threat_model.private, pictures) if attack.family in families]
+    covered = {attack.family for attack in usual}
+    return usual + [a for a in chosen("full", threat_model.private, pictures) if a.family in families and a.family not in covered]
+
+
+def cases(data: Split, people: str, budgets: Sequence[int | None], epochs: int | None, batch_size: int) -> list[Case]:
+    """One case a budget, those that the data cannot fill left out; the last one has the most examples."""
+    wanted = sorted({math.inf if budget is None or budget >= data.owned else budget for budget in budgets})
+    parts = [(None, data) if budget == math.inf else (int(budget), data.limited(int(budget))) for budget in wanted]
+    return [Case(part, _effort(len(part.known), epochs, batch_size), budget, people) for budget, part in parts]
+
+
+def _effort(known: int, epochs: int | None, batch_size: int) -> Effort:
+    """So many updates that a small budget is no weaker training, only less data."""
+    size = max(min(SMALLEST_BATCH, batch_size), min(batch_size, known // FEWEST_BATCHES))
+    return Effort(epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(UPDATES / max(1, known // size)))), size)
+
+
+def people_cases(
+    data: Split, group: str | None, private: Sequence[str], budgets: Sequence[int | None], epochs: int | None, batch_size: int, seed: int
+) -> tuple[list[Case], dict[str, str]]:
+    """The cases of both protocols, and why there are none of one."""
+    found: list[Case] = []
+    impossible: dict[str, str] = {}
+    for people, part in protocols(data, group, private, seed).items() if group and private else ():
+        if isinstance(part, str):
+            impossible[f"attributes of {people}"] = part
+        else:
+            found += cases(part, people, budgets, epochs, batch_size)
+    return found, impossible

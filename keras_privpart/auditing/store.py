@@ -1,0 +1,162 @@
+"""`Store`: evidence that was found before, by a digest of all that determines it: an audit that is started again repeats nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_privpart
+from keras_privpart.auditing.attacks import Attack, Effort, Translation
+from keras_privpart.auditing.evidence import KINDS, Evidence
+from keras_privpart.datasets import Samples
+from keras_privpart.partitioning.halves import Partition
+
+SCHEMA_VERSION = 1
+_RECORD = "record"  # the entry of a file that is not an array of the evidence
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one fitted attacker came to, with what it had to tell."""
+
+    evidence: Evidence
+    notes: tuple[str, ...] = ()
+
+
+class Store:
+    """Remembers in memory, and in a folder if there is one: a file of plain arrays for each fit, `<digest>.npz`, never a pickle.
+
+    A file appears under its name only when it is complete; one that cannot be read counts as not there.
+
+    Args:
+        folder: made when missing; None to remember within one audit only.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._memory: dict[str, Found] = {}
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str | None) -> Found | None:
+        """What was found under a key; None where nothing was, or there is no key."""
+        if key is None:
+            return None
+        if key not in self._memory and self._folder is not None and (self._folder / f"{key}.npz").is_file():
+            found = _read(self._folder / f"{key}.npz")
+            if found is not None:
+                self._memory[key] = found
+        return self._memory.get(key)
+
+    def put(self, key: str | None, found: Found) -> None:
+        """Remembers; without a key, or for evidence of a kind of the caller's own, does nothing."""
+        if key is None or KINDS.get(type(found.evidence).__name__) is not type(found.evidence):
+            return
+        self._memory[key] = found
+        if self._folder is not None:
+            record = {"schema": SCHEMA_VERSION, "kind": type(found.evidence).__name__, "notes": list(found.notes)}
+            text = np.frombuffer(json.dumps(record).encode(), "uint8")
+            write_arrays(self._folder / f"{key}.npz", {**found.evidence.arrays(), _RECORD: text})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an `.npz` that appears under its name only when it is complete."""
+    handle, fresh = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+        os.replace(fresh, path)
+    except BaseException:
+        os.unlink(fresh)
+        raise
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What `write_arrays` wrote; None where there is nothing, or nothing whole."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
+
+
+def _read(path: Path) -> Found | None:
+    arrays = read_arrays(path)
+    if arrays is None:
+        return None
+    try:
+        record = json.loads(arrays.pop(_RECORD).tobytes())
+        if record["schema"] != SCHEMA_VERSION:
+            return None
+        return Found(KINDS[record["kind"]](**arrays), tuple(record["notes"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def key_of(attack: Attack, view: str | None, data: str, effort: Effort, seed: int) -> str | None:
+    """Of a fit: everything that determines it. None where what is seen has no digest."""
+    if view is None:
+        return None
+    facts = {
+        "schema": SCHEMA_VERSION,
+        "versions": [keras_privpart.__version__, keras.__version__, tf.__version__],
+        "attack": description(attack),
+        "view": view,
+        "data": data,
+        "effort": asdict(effort),
+        "seed": seed,
+    }
+    return digest_of(json.dumps(facts, sort_keys=True).encode())
+
+
+def description(thing: Attack | Translation) -> dict[str, Any]:
+    """Class and settings of an attack, and those of the attacks and translations it is made of."""
+    found: dict[str, Any] = {"class": f"{type(thing).__module__}.{type(thing).__qualname__}"}
+    for name, value in sorted(vars(thing).items()):
+        if isinstance(value, (Attack, Translation)):
+            found[name] = description(value)
+        elif not name.startswith("_") and name != "notes" and isinstance(value, (str, int, float, bool, tuple, type(None))):
+            found[name] = repr(value)
+    return found
+
+
+def digest_of_halves(partition: Partition, *more: str) -> str | None:
+    """Of the architecture and the weights of both halves; None where they are no Keras models that can be written down."""
+    halves = (partition.device, partition.server)
+    if not all(isinstance(half, keras.Model) for half in halves):
+        return None
+    try:
+        texts = [half.to_json() for half in halves]
+    except (NotImplementedError, TypeError, ValueError):  # a layer of the user's own that has no configuration
+        return None
+    return digest_of(*(t.encode() for t in (*texts, *more)), *(w for half in halves for w in half.get_weights()))
+
+
+def digest_of_samples(*samples: Samples) -> str:
+    """Of inputs and targets, names and order included."""
+    parts: list[Any] = []
+    for s in samples:
+        parts += [s.x, *(part for key in sorted(s.targets) for part in (key.encode(), np.asarray(s.targets[key])))]
+    return digest_of(*parts)
+
+
+def digest_of(*parts: bytes | np.ndarray) -> str:
+    """One digest of bytes and arrays, their lengths, types and shapes included."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            part = np.ascontiguousarray(part).tobytes() if part.dtype != object else repr(part.tolist()).encode()
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""Writes the device half in every form asked for, and compares each with the float32 half in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_privpart.contract import DEVICE_FILES, Contract
+from keras_privpart.errors import BundleError
+from keras_privpart.exporting import litert, saved_model
+from keras_privpart.exporting.encoding import decode
+from keras_privpart.exporting.reload import BATCH_SIZES, Arrays, check_specs, numpy_of, same
+from keras_privpart.exporting.saved_model import device_function
+from keras_privpart.partitioning.assembly import bypass
+from keras_privpart.partitioning.halves import Partition
+
+SAVED_MODEL = "saved_model"
+_COMPARED = 256
+# An encoding rounds, and what lies near the middle between two steps may fall to either: so many times its own error may come on top.
+_ROUNDING = 1.5
+# Noise weaker than what was audited is refused; the estimate is good to about 1 %.
+_WEAKEST_NOISE = 0.9
+_DRAWS = 5000
+
+Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of the device half as it was written.
+
+    Attributes:
+        name: a key of `DEVICE_FILES`.
+        nbytes: of its files.
+        run: inputs `[n, ...]` by name -> boundary by wire name.
+        relative_error: Euclidean norm of the difference to the float32 half over that half's norm, decoded, and without the channel
+            where the channel is random; `None` where it cannot be left out.
+        noise: standard deviation of what the channel draws, over that of the float32 half; `None` where nothing is random.
+    """
+
+    name: str
+    nbytes: int
+    run: Run
+    relative_error: float | None
+    noise: float | None = None
+
+
+def check_forms(forms: Sequence[str], encoding: str, sample: object) -> None:
+    """Raises `BundleError` unless these forms and this encoding can be asked for."""
+    if isinstance(forms, str) or not forms or not set(forms) <= set(DEVICE_FILES) or len(set(forms)) != len(forms):
+        raise BundleError(f"Received formats={forms!r}; expected a list of some of {', '.join(DEVICE_FILES)}, each once.")
+    asked = {"the format 'litert-int8'": "litert-int8" in forms, "encoding='int8'": encoding == "int8"}
+    calibrated = [what for what, is_asked in asked.items() if is_asked]
+    if calibrated and sample is None:
+        raise BundleError(f"Received {' and '.join(calibrated)} without data to calibrate by; expected sample=, a hundred of your inputs.")
+
+
+class FormWriter:
+    """Writes forms of one device half.
+
+    Args:
+        partition: what is exported, encoding included.
+        plain: the same without an encoding, to measure errors against.
+        contract: of the version, without files yet.
+        x: inputs to try batch sizes with.
+        samples: the user's own inputs, if given: what int8 is calibrated by, and errors are measured on.
+    """
+
+    def __init__(self, partition: Partition, plain: Partition, contract: Contract, x: Arrays, samples: Arrays | None) -> None:
+        self._partition = partition
+        self._plain = plain
+        self._contract = contract
+        self._x = x
+        self._samples = samples
+        self._compared = x if samples is None else {name: value[:_COMPARED] for name, value in samples.items()}
+        run = in_memory(plain, contract)
+        self._random = same(run(x), run(x)) is not None
+        self._spread = self._spread_of(run) if self._random else None
+        self._quiet = _quiet(partition) if self._random else partition
+        quiet = _quiet(plain) if self._random else plain
+        self._want = None if quiet is None else in_memory(quiet, contract)(self._compared)
+        self._own_error = None if self._quiet is None else self._error(in_memory(self._quiet, contract))  # the encoding's
+
+    def write(self, forms: Sequence[str], folder: Path, scratch: Path) -> dict[str, Form]:
+        """Writes the forms into `folder`, what is needed on the way into `scratch`.
+
+        Returns:
+            The forms by name. The SavedModel in `folder`, or in `scratch / "device"` if it was not asked for, is not yet compared.
+
+        Raises:
+            BundleError: a form cannot be made, or does not answer as the half in memory does.
+        """
+        source = folder if SAVED_MODEL in forms else scratch / "device"
+        saved_model.write_device(self._partition, self._contract.inputs, source)
+        quiet_source = source
+        if self._random and self._quiet is not None and set(forms) != {SAVED_MODEL}:
+            quiet_source = scratch / "quiet"
+            saved_model.write_device(self._quiet, self._contract.inputs, quiet_source)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {form: self._write_litert(form, source, quiet_source, folder) for form in forms if form != SAVED_MODEL}
+        if SAVED_MODEL in forms:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".tflite")
+            run = in_memory(self._partition, self._contract)
+            found[SAVED_MODEL] = Form(SAVED_MODEL, size, run, self._own_error, self._noise(run))
+        return {form: found[form] for form in forms}
+
+    def _write_litert(self, form: str, source: Path, quiet_source: Path, folder: Path) -> Form:
+        model = litert.convert(source, form, self._samples)
+        run = litert.load(model)
+        for batch in BATCH_SIZES:
+            check_specs(form, self._contract.boundary.tensors, run({name: value[:batch] for name, value in self._x.items()}), batch)
+        if self._random and same(run(self._x), litert.load(model)(self._x)) is None:
+            raise BundleError(f"The noise of the device half as {form} repeats after a reload, so anyone with the file can subtract it.")
+        error, noise = None, self._noise(run)
+        if noise is not None and noise < _WEAKEST_NOISE:
+            raise BundleError(
+                f"The device half as {form} draws noise of {noise:.3g} times the strength that was audited, the float32 one's; expected at "
+                f"least {_WEAKEST_NOISE:g}. Give a sample like the data of use, or choose another form."
+            )
+        if self._quiet is not None:
+            silent = run if quiet_source == source else litert.load(litert.convert(quiet_source, form, self._samples))
+            error = self._error(silent)
+            limit = litert.LIMITS[form] + _ROUNDING * (self._own_error or 0.0)
+            if error is None or error > limit:
+                raise BundleError(
+                    f"The device half as {form} differs from the float32 one by {error} of its norm; expected at most {limit:.3g}. "
+                    "Give a sample like the data of use, or choose another form."
+                )
+        (folder / DEVICE_FILES[form]).write_bytes(model)
+        return Form(form, len(model), run, error, noise)
+
+    def _noise(self, run: Run) -> float | None:
+        """Strength of what a form draws, over that of the float32 half."""
+        if not self._spread:
+            return None
+        return float(f"{self._spread_of(lambda x: decode(self._contract.boundary, run(x))) / self._spread:.3g}")
+
+    def _spread_of(self, run: Run) -> float:
+        """Root mean square difference of repeated answers to the same inputs, over at least `_DRAWS` numbers; 0 without float tensors."""
+        if not any("float" in spec.dtype for spec in self._plain.boundary.tensors):
+            return 0.0
+        squares, count = 0.0, 0
+        while count < _DRAWS:
+            first, second = run(self._compared), run(self._compared)
+            differences = [
+                first[name].astype("float64") - second[name].astype("float64") for name in first if first[name].dtype.kind in "fV"
+            ]
+            squares += sum(float(np.sum(difference**2)) for difference in differences)
+            count += sum(difference.size for difference in differences)
+        return float(np.sqrt(squares / count))
+
+    def _error(self, run: Run) -> float | None:
+        """To three digits; `None` where the half's answer holds values that are no numbers."""
+        got, want = decode(self._contract.boundary, run(self._compared)), self._want or {}
+        pairs = [(want[name].astype("float64"), got[name].astype("float64")) for name in want if want[name].dtype.kind in "fV"]
+        difference = sum(float(np.sum((b - a) ** 2)) for a, b in pairs)
+        norm = sum(float(np.sum(a**2)) for a, _ in pairs)
+        error = np.sqrt(difference / norm) if norm else float(difference > 0)
+        return float(f"{error:.3g}") if np.isfinite(error) else None
+
+
+def in_memory(partition: Partition, contract: Contract) -> Run:
+    """The device half in memory as a function of arrays by name."""
+    function = tf.function(device_function(partition))
+
+    def run(inputs: Arrays) -> Arrays:
+        return numpy_of(function(*(tf.constant(inputs[spec.name]) for spec in contract.inputs)))
+
+    return run
+
+
+def _quiet(partition: Partition) -> Partition | None:
+    """The partition without its channel; `None` where it cannot be left out."""
+    try:
+        return replace(partition, device=bypass(partition.device, partition.channel))
+    except ValueError:
+        return None

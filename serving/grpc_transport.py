@@ -1,0 +1,141 @@
+"""gRPC: one channel a transport, plaintext or TLS, with finite limits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import grpc
+
+from keras_privpart.errors import ServerUnavailableError, ServingError
+
+from .handshake import tls_problem
+from .tls import Tls
+from .tracing import trace_headers
+from .transport import MAX_MESSAGE_BYTES, METHODS, AsyncTransport, Method, Transport, translate
+
+# A connection to this machine must not go through a proxy that the environment names.
+_LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?|unix:.*")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+def channel_options(address: str, max_message_bytes: int) -> list[tuple[str, Any]]:
+    """Options of a channel: limits, reconnecting, keepalive, and round robin over the addresses of a `dns:///` name."""
+    options: list[tuple[str, Any]] = [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # Found again soon after a restart; gRPC's own limit is two minutes. The minimum is what one attempt to connect may take.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # The client alone tries again: it asks for the pair first, since another server may be there.
+        ("grpc.enable_retries", 0),
+        # Finds dead connections under calls; servers punish pings without calls, and more frequent ones.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+    ]
+    if _LOOPBACK.fullmatch(address):
+        options.append(("grpc.enable_http_proxy", 0))
+    if address.startswith("dns:"):
+        options += [("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 5000)]
+    return options
+
+
+def channel_credentials(tls: Tls | None, token: str | None) -> grpc.ChannelCredentials | None:
+    """TLS and the bearer token of a channel; `None` for plaintext.
+
+    Raises:
+        ServingError: a token without TLS, which would be readable on the way, or one that no header can carry.
+    """
+    if token is not None and tls is None:
+        raise ServingError("Received a token without tls; expected both: a token sent in plaintext is everybody's. Pass tls=.")
+    if token is not None and not (isinstance(token, str) and _TOKEN.fullmatch(token)):
+        raise ServingError("Received a token with spaces, line ends or letters beyond ASCII; expected one word. Strip the file's line end.")
+    if tls is None:
+        return None
+    secure = tls.credentials()
+    return secure if token is None else grpc.composite_channel_credentials(secure, grpc.access_token_call_credentials(token))
+
+
+class GrpcTransport(Transport):
+    """One gRPC channel.
+
+    Args:
+        address: `host:port`, or any other gRPC target such as `dns:///servers:8500` or `unix:/run/server.sock`.
+        max_message_bytes: limit of one message in either direction.
+        tls: for an encrypted channel; plaintext without.
+        token: sent as `authorization: Bearer <token>`; needs `tls`.
+
+    Raises:
+        ServingError: a token without TLS.
+    """
+
+    def __init__(
+        self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, tls: Tls | None = None, token: str | None = None
+    ) -> None:
+        credentials, options = channel_credentials(tls, token), channel_options(address, max_message_bytes)
+        self._address, self._tls, self._answered = address, tls, False
+        self._channel = (
+            grpc.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, options=options)
+        )
+        self._calls = _calls(self._channel)
+
+    def send(self, method: Method, request: Any, timeout: float) -> Any:
+        try:
+            answer = self._calls[method](request, timeout=timeout, metadata=trace_headers())
+        except grpc.RpcError as error:
+            problem = translate(error.code(), error.details(), self._address)
+            if isinstance(problem, ServerUnavailableError) and not self._answered:
+                problem = tls_problem(self._address, self._tls, timeout) or problem
+            raise problem from error
+        except ValueError as error:  # gRPC's way to say that the channel is closed
+            raise ServingError(f"{self._address}: {error} Make a new client.") from error
+        self._answered = True
+        return answer
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class AsyncGrpcTransport(AsyncTransport):
+    """`GrpcTransport` for asyncio; to be made and used in one event loop."""
+
+    def __init__(
+        self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, tls: Tls | None = None, token: str | None = None
+    ) -> None:
+        credentials, options = channel_credentials(tls, token), channel_options(address, max_message_bytes)
+        self._address, self._tls, self._answered = address, tls, False
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=options)
+        )
+        self._calls = _calls(self._channel)
+
+    async def send(self, method: Method, request: Any, timeout: float) -> Any:
+        try:
+            answer = await self._calls[method](request, timeout=timeout, metadata=trace_headers())
+        except grpc.RpcError as error:
+            problem = translate(error.code(), error.details(), self._address)
+            if isinstance(problem, ServerUnavailableError) and not self._answered:
+                problem = await asyncio.to_thread(tls_problem, self._address, self._tls, timeout) or problem
+            raise problem from error
+        except grpc.aio.UsageError as error:
+            raise ServingError(f"{self._address}: {error} Make a new client.") from error
+        self._answered = True
+        return answer
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def _calls(channel: Any) -> dict[Method, Any]:
+    return {
+        method: channel.unary_unary(
+            method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
+        )
+        for method in METHODS
+    }

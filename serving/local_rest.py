@@ -1,0 +1,176 @@
+"""TensorFlow Serving's REST interface for the local server: the same URLs, the same JSON, the same HTTP status codes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+
+from keras_privpart.contract import DEFAULT_SIGNATURE
+from keras_privpart.errors import EngineError
+
+from .servable import Refusal
+
+# As TensorFlow Serving maps its status codes; all others are 500.
+HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.FAILED_PRECONDITION: 412,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+_PATH = re.compile(r"/v1/models/(?P<name>[^/:]+)(?:/(?:versions/(?P<version>\d+)|labels/(?P<label>[^/:]+)))?(?P<what>:predict|/metadata)?")
+
+
+class RestServer:
+    """Answers REST in a thread of its own.
+
+    Raises:
+        EngineError: the port cannot be had.
+    """
+
+    def __init__(self, services: Any, host: str, port: int) -> None:
+        handler = type("Handler", (_Handler,), {"services": services})
+        try:
+            self._server = ThreadingHTTPServer((host, port), handler)
+        except (OSError, OverflowError) as error:
+            raise EngineError(f"Can't listen on {host}:{port}: {error}. Choose another port.") from error
+        self.address = f"{host}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    services: Any = None
+    protocol_version = "HTTP/1.1"
+    timeout = 5.0  # of a connection that is kept alive
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(lambda found: self._predict(found, body))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass  # requests are not logged
+
+    def _answer(self, compute: Any) -> None:
+        found = _PATH.fullmatch(self.path)
+        try:
+            if found is None:
+                raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: {self.command} {self.path}")
+            code, text = 200, compute(found)
+        except Refusal as refusal:
+            code, text = HTTP_STATUS.get(refusal.code, 500), json.dumps({"error": refusal.message})
+        body = text.encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _get(self, found: re.Match[str]) -> str:
+        if found["what"] == "/metadata":
+            request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+            _name(request.model_spec, found)
+            response = self.services.metadata(request)
+            signatures = get_model_metadata_pb2.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+            return json.dumps({"model_spec": _as_json(response.model_spec), "metadata": {"signature_def": _as_json(signatures)}}, indent=1)
+        if found["what"] is not None:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: GET {self.path}")
+        request = get_model_status_pb2.GetModelStatusRequest()
+        _name(request.model_spec, found)
+        return json.dumps(_as_json(self.services.status(request)), indent=1)
+
+    def _predict(self, found: re.Match[str], body: bytes) -> str:
+        if found["what"] != ":predict":
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: POST {self.path}")
+        try:
+            sent = json.loads(body)
+            signature_name, inputs = sent.get("signature_name", DEFAULT_SIGNATURE), sent["inputs"]
+        except (ValueError, KeyError, AttributeError) as error:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"JSON Parse error: {error}") from error
+        request = predict_pb2.PredictRequest()
+        _name(request.model_spec, found)
+        request.model_spec.signature_name = signature_name
+        infos = self._signature(found, signature_name).inputs
+        named = inputs if isinstance(inputs, dict) else {next(iter(infos)): inputs}
+        for alias, value in named.items():
+            request.inputs[alias].CopyFrom(_tensor(alias, value, infos))
+        outputs = self.services.predict(request).outputs
+        values = {alias: _values(tensor) for alias, tensor in outputs.items()}
+        return json.dumps({"outputs": values if len(values) > 1 else next(iter(values.values()))})
+
+    def _signature(self, found: re.Match[str], name: str) -> Any:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        _name(request.model_spec, found)
+        raw = self.services.metadata(request).metadata["signature_def"].value
+        signatures = get_model_metadata_pb2.SignatureDefMap.FromString(raw).signature_def
+        if name not in signatures:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature name: "{name}" not found in signature def')
+        return signatures[name]
+
+
+def _name(spec: Any, found: re.Match[str]) -> None:
+    spec.name = found["name"]
+    if found["version"] is not None:
+        spec.version.value = int(found["version"])
+    if found["label"] is not None:
+        spec.version_label = found["label"]
+
+
+def _as_json(message: Any) -> Any:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _tensor(alias: str, value: Any, infos: Any) -> Any:
+    if alias not in infos:
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"JSON object: does not have named input: {alias}")
+    dtype = tf.as_dtype(infos[alias].dtype)
+    if dtype in (tf.float16, tf.bfloat16, tf.uint16):
+        name = types_pb2.DataType.Name(infos[alias].dtype).removeprefix("DT_").lower()
+        raise Refusal(grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value to type: {name}")
+    try:
+        return tf.make_tensor_proto(_unwrapped(value), dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"JSON Value is not formatted correctly: {error}") from error
+
+
+def _unwrapped(value: Any) -> Any:
+    """Bytes stand in JSON as `{"b64": ...}`."""
+    if isinstance(value, list):
+        return [_unwrapped(item) for item in value]
+    if isinstance(value, dict) and set(value) == {"b64"}:
+        return base64.b64decode(value["b64"])
+    return value
+
+
+def _values(tensor: Any) -> Any:
+    array = tf.make_ndarray(tensor)
+    if array.dtype == np.float32:
+        # The shortest decimal that reads back as the same float32.
+        return np.vectorize(lambda x: float(str(x)), otypes=[object])(array).tolist() if array.size else array.tolist()
+    if array.dtype.kind in "OS":
+        return np.vectorize(lambda x: x.decode(), otypes=[object])(array).tolist()
+    return array.tolist()
