@@ -22,6 +22,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] = [
     *EXTRAS["certs"],
+    *EXTRAS["litert"],
     *EXTRAS["metrics"],
     *EXTRAS["report"],
     *EXTRAS["sweep"],

@@ -108,7 +108,16 @@ def _audit(pair: Any, data: Any, seeds: int, seed: int) -> Any:
             bar.set_postfix_str(what)
             bar.update(done - bar.n)
 
-        return audit(pair.defended, data.train, data.test, reference=pair.undefended, seeds=seeds, seed=seed, progress=progress)
+        return audit(
+            pair.defended,
+            data.train,
+            data.test,
+            reference=pair.undefended,
+            seeds=seeds,
+            trained_on=data.train,
+            seed=seed,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True)
