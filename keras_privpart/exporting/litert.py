@@ -60,7 +60,7 @@ def load(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray]]:
         BundleError: the model cannot be loaded.
     """
     try:
-        interpreter = _interpreter_class()(model_content=model)
+        interpreter = _interpreter(model)
         signature = interpreter.get_signature_runner(DEVICE_SIGNATURE)
     except (ValueError, RuntimeError) as error:
         raise BundleError(f"The converted device half cannot be loaded: {error} Export it as saved_model.") from error
@@ -72,13 +72,13 @@ def load(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray]]:
     return run
 
 
-def _interpreter_class() -> Any:
+def _interpreter(model: bytes) -> Any:
     try:
-        return importlib.import_module("ai_edge_litert.interpreter").Interpreter
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
     except ImportError:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it moved to ai_edge_litert
-            return tf.lite.Interpreter
+            return tf.lite.Interpreter(model_content=model)
 
 
 def _one_by_one(samples: Arrays) -> Iterator[dict[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 
 import keras
 import numpy as np
@@ -85,7 +84,7 @@ def test_the_client_runs_every_form_at_any_batch_size(bundle, wide, sample, form
 
 def test_full_int8_computes_in_int8(bundle):
     """Its weights are int8, and so are tensors between its layers."""
-    interpreter = litert._interpreter_class()(model_content=(bundle.path / bundle.contract.device_file("litert-int8")).read_bytes())
+    interpreter = litert._interpreter((bundle.path / bundle.contract.device_file("litert-int8")).read_bytes())
     details = interpreter.get_tensor_details()
     kernels = [d for d in details if tuple(d["shape"]) in ((32, 3, 3, 32), (32, 3, 3, 1))]
     assert kernels
@@ -228,8 +227,7 @@ def test_without_ai_edge_litert_tensorflow_runs_it(monkeypatch, bundle, sample, 
         raise ImportError(name)
 
     monkeypatch.setattr(litert.importlib, "import_module", fail)
-    assert litert._interpreter_class() is tf.lite.Interpreter
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow says that its interpreter moved to ai_edge_litert
-        run = litert.load((bundle.path / bundle.contract.device_file("litert")).read_bytes())
+    model = (bundle.path / bundle.contract.device_file("litert")).read_bytes()
+    assert isinstance(litert._interpreter(model), tf.lite.Interpreter)
+    run = litert.load(model)
     np.testing.assert_allclose(run({"image": sample[:3]})["boundary"], wide.device.predict(sample[:3], verbose=0), atol=1e-5)
