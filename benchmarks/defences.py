@@ -15,11 +15,13 @@ import math
 import os
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from keras_privpart.training.recipe import Defence
 
 CLASSES, BATCH = 10, 128
 UNDEFENDED = "none"
@@ -27,20 +29,14 @@ COLUMNS = ("accuracy", "undefended", "attack", "floor", "ceiling", "leakage")
 
 
 @dataclass(frozen=True)
-class Defence:
-    """One row: what stands on the boundary and what trains against it. Made afresh for each seed."""
+class Row(Defence):
+    """One row: a defence, made afresh for each seed, and what it changes in the model or starts from."""
 
-    adversaries: list[Any] = field(default_factory=list)
-    channel: Any = None
-    regularizers: list[Any] = field(default_factory=list)
     bottleneck: int | None = None
-    mode: str = "fused"
-    pool: int = 0
-    restart_every: int | None = None
     initial: str | None = None
 
 
-def defences() -> dict[str, Callable[[], Defence]]:
+def defences() -> dict[str, Callable[[], Row]]:
     import keras_privpart as kp
     from keras_privpart.training import goals, regularizers
 
@@ -51,29 +47,27 @@ def defences() -> dict[str, Callable[[], Defence]]:
         return kp.GaussianChannel(stddev, **kwargs)
 
     return {
-        UNDEFENDED: Defence,
-        "decoder adversary, MSE": lambda: Defence(decoder()),
-        "decoder adversary, SSIM": lambda: Defence(decoder(loss="ssim")),
-        "decoder adversary, absolute SSIM": lambda: Defence(decoder(goal=goals.Dissimilarity())),
-        "decoder adversary, to the mean": lambda: Defence(decoder(goal=goals.PullToMean())),
-        "decoder adversary, to the class mean": lambda: Defence(decoder(goal=goals.PullToClassMean(CLASSES))),
-        "alternating, 2 extra steps": lambda: Defence(decoder(steps=2), mode="alternating"),
-        "restarts and pool of two": lambda: Defence(decoder(), pool=2, restart_every=2),
-        "distance correlation": lambda: Defence(regularizers=[regularizers.DistanceCorrelation(1.0)]),
-        "conditional entropy + noise": lambda: Defence(
-            regularizers=[regularizers.ConditionalEntropy(CLASSES, weight=1.0)], channel=noise()
-        ),
-        "Fisher information + noise": lambda: Defence(regularizers=[regularizers.JacobianPenalty(1.0)], channel=noise()),
-        "Gaussian noise": lambda: Defence(channel=noise()),
-        "Gaussian noise, learnt scale": lambda: Defence(channel=noise(learn_scale=True)),
-        "Laplace noise": lambda: Defence(channel=kp.LaplaceChannel(1.0)),
-        "1 bit": lambda: Defence(channel=kp.QuantizeChannel(1)),
-        "gate": lambda: Defence(channel=kp.GateChannel(0.5)),
-        "dropout": lambda: Defence(channel=kp.DropoutChannel(0.5)),
-        "bottleneck of 4": lambda: Defence(bottleneck=4),
-        "bottleneck + noise": lambda: Defence(bottleneck=4, channel=noise()),
-        "bottleneck + noise + adversary": lambda: Defence(decoder(), channel=noise(), bottleneck=4),
-        "the same, from the pretrained model": lambda: Defence(decoder(), channel=noise(), bottleneck=4, initial="pretrained"),
+        UNDEFENDED: Row,
+        "decoder adversary, MSE": lambda: Row(decoder()),
+        "decoder adversary, SSIM": lambda: Row(decoder(loss="ssim")),
+        "decoder adversary, absolute SSIM": lambda: Row(decoder(goal=goals.Dissimilarity())),
+        "decoder adversary, to the mean": lambda: Row(decoder(goal=goals.PullToMean())),
+        "decoder adversary, to the class mean": lambda: Row(decoder(goal=goals.PullToClassMean(CLASSES))),
+        "alternating, 2 extra steps": lambda: Row(decoder(steps=2), mode="alternating"),
+        "restarts and pool of two": lambda: Row(decoder(), pool=2, restart_every=2),
+        "distance correlation": lambda: Row(regularizers=[regularizers.DistanceCorrelation(1.0)]),
+        "conditional entropy + noise": lambda: Row(regularizers=[regularizers.ConditionalEntropy(CLASSES, weight=1.0)], channel=noise()),
+        "Fisher information + noise": lambda: Row(regularizers=[regularizers.JacobianPenalty(1.0)], channel=noise()),
+        "Gaussian noise": lambda: Row(channel=noise()),
+        "Gaussian noise, learnt scale": lambda: Row(channel=noise(learn_scale=True)),
+        "Laplace noise": lambda: Row(channel=kp.LaplaceChannel(1.0)),
+        "1 bit": lambda: Row(channel=kp.QuantizeChannel(1)),
+        "gate": lambda: Row(channel=kp.GateChannel(0.5)),
+        "dropout": lambda: Row(channel=kp.DropoutChannel(0.5)),
+        "bottleneck of 4": lambda: Row(bottleneck=4),
+        "bottleneck + noise": lambda: Row(bottleneck=4, channel=noise()),
+        "bottleneck + noise + adversary": lambda: Row(decoder(), channel=noise(), bottleneck=4),
+        "the same, from the pretrained model": lambda: Row(decoder(), channel=noise(), bottleneck=4, initial="pretrained"),
     }
 
 
@@ -89,7 +83,7 @@ def lenet(seed: int) -> Any:
     return keras.Model(image, layers.Dense(CLASSES, name="scores")(x), name="lenet")
 
 
-def trained(model: Any, defence: Defence, train: Any, epochs: int, seed: int) -> Any:
+def trained(model: Any, defence: Row, train: Any, epochs: int, seed: int) -> Any:
     """The trained partition of `model`."""
     import keras
 
