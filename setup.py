@@ -15,7 +15,8 @@ EXTRAS = {
     "certs": ["cryptography>=42"],
     "litert": ["ai-edge-litert>=2.0"],
     "metrics": ["prometheus_client>=0.20"],
-    "optimize": ["tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
+    # tensorflow-model-optimization imports distutils without declaring it; from Python 3.12 on only setuptools has it.
+    "optimize": ["setuptools", "tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
     "sweep": ["distributed>=2024.8"],
     "tensorboard": ["tensorboard>=2.18"],
@@ -24,6 +25,7 @@ EXTRAS["dev"] = [
     *EXTRAS["certs"],
     *EXTRAS["litert"],
     *EXTRAS["metrics"],
+    *EXTRAS["optimize"],
     *EXTRAS["report"],
     *EXTRAS["sweep"],
     "build>=1.2",

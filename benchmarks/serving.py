@@ -115,7 +115,7 @@ def shares(bundle: Path, address: str, x: np.ndarray, repeats: int) -> tuple[flo
             spent[0] = time.perf_counter() - begin
             return boundary
 
-        device.run = run  # type: ignore[method-assign]
+        device.run = run  # type: ignore[method-assign]  # no seam but this tells its time from the rest of the same query
         for _ in range(repeats + 3):
             transport.seconds, begin = 0.0, time.perf_counter()
             client.predict(x)

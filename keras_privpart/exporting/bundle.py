@@ -24,6 +24,8 @@ from keras_privpart.exporting.encoding import Encoded, encode
 from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
 from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
 from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
+from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
+from keras_privpart.exporting.tfmot_process import Progress
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.threat_model import ThreatModel
 
@@ -72,6 +74,9 @@ def export(
     formats: Sequence[str] = ("saved_model",),
     test: Any = None,
     leakage: Callable[[Partition], AuditReport] | None = None,
+    optimize: str | None = None,
+    optimize_steps: int = STEPS,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Writes both halves, the contract, serving configuration and the audit into a folder: a new bundle, or one more version of one.
 
@@ -96,6 +101,11 @@ def export(
         test: examples `(x, labels)` or `Samples` to measure the accuracy of every form on.
         leakage: attacks a partition, such as `lambda parts: kp.audit(parts, train, test, reference=undefended)`. It is called for every
             form, with the boundary as an attacker can decode it; in a LiteRT form, the partition's device half is a plain function.
+        optimize: what is done to a copy of the device half before: `"prune:0.5"`, `"cluster:16"` or `"qat"`, see `Optimization`; needs the
+            extra `optimize`, and a thousand inputs or more as `sample`. `audit` is of the half as it was: it stands in the first row of
+            the measurements, and the bundle's own audit is that of `leakage`, for the first of `formats`, or none.
+        optimize_steps: fine-tuning steps, of 32 inputs each.
+        progress: is told the step and the loss of the fine-tuning.
 
     Returns:
         The bundle, with the contract of the version that was written.
@@ -121,15 +131,18 @@ def export(
             "Cut the model where no input is public."
         )
     check_forms(formats, encoding, sample)
+    how = None if optimize is None else Optimization.parse(optimize, optimize_steps)
     samples = as_samples(test)
     newest = newest_contract(target, overwrite)
+    named, number, model = _name(name, target, newest), next_version(newest, version, target), _threat_model(threat_model, audit)
     inputs = saved_model.input_specs(partition)
     x = reload.sample_inputs(partition, inputs, sample)
     own = None if sample is None else reload.by_name(inputs, sample)
-    encoded = encode(partition, encoding, lambda: _observed(partition, own or x))
+    half = partition if how is None else optimize_half(partition, how, own, progress=progress)
+    encoded = encode(half, encoding, lambda: _observed(half, own or x))
     plan = Contract(
-        name=_name(name, target, newest),
-        version=next_version(newest, version, target),
+        name=named,
+        version=number,
         boundary=encoded.wire.boundary,
         inputs=inputs,
         outputs=saved_model.output_specs(partition),
@@ -138,12 +151,12 @@ def export(
         files={},
         channel=tuple(_describe(layer) for layer in partition.channel),
         made_with=_made_with(),
-        audit=None if audit is None else audit.contract_summary(),
         max_batch_size=max_batch_size,
-        threat_model=_threat_model(threat_model, audit),
+        threat_model=model,
         encoding=encoding,
+        optimization="none" if how is None else str(how),
     )
-    job = _Job(partition, encoded, x, own, tuple(formats), samples, leakage, audit)
+    job = _Job(partition, half, encoded, x, own, tuple(formats), samples, leakage, audit)
     with temporary_sibling(target) as root:
         try:
             contract, notes = _write(job, plan, root)
@@ -155,9 +168,10 @@ def export(
 
 @dataclass(frozen=True)
 class _Job:
-    """What `export` was asked for, checked."""
+    """What `export` was asked for, checked. `half` is `partition`, or the same with an optimised device half."""
 
     partition: Partition
+    half: Partition
     encoded: Encoded
     x: reload.Arrays
     own: reload.Arrays | None
@@ -172,11 +186,11 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
     wire = job.encoded.wire
     with tempfile.TemporaryDirectory() as scratch:
         # The fingerprint covers the device half's files and is baked into the server half: the device goes first.
-        forms = FormWriter(wire, job.partition, plan, job.x, job.own).write(job.forms, root / plan.device_folder, Path(scratch))
+        forms = FormWriter(wire, job.half, job.partition, plan, job.x, job.own).write(job.forms, root / plan.device_folder, Path(scratch))
         contract = _with_files(plan, root).with_fingerprint()
         server_half = root / contract.server_folder
         saved_model.write_server(wire, contract.outputs, contract.fingerprint, server_half)
-        shared = saved_model.shared_layers(wire)
+        shared = saved_model.shared_layers(job.partition)
         notes = [f"layer {layer!r} stands on both sides of the cut: its weights are in server/ too" for layer in shared]
         server = tf.saved_model.load(str(server_half))
         device_half = root / contract.device_folder if SAVED_MODEL in forms else Path(scratch) / "device"
@@ -185,12 +199,19 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
     if (contract.encoding == "int8" or "litert-int8" in forms) and (count := len(next(iter((job.own or job.x).values())))) < _FEW:
         notes.append(f"int8 is calibrated by {count} examples only: values beyond theirs are cut off. Give a hundred or more as sample=")
     measurer = Measurer(contract, server, job.test, job.leakage)
-    rows = [measurer.reference(job.partition, in_memory(job.partition, contract))]
-    rows += [measurer.row(form, job.encoded.seen) for form in forms.values()]
-    if job.audit is not None:
+    reports = [measurer.attack(form, job.encoded.seen) for form in forms.values()]
+    rows = [measurer.reference(job.partition, in_memory(job.partition, contract), job.audit)]
+    rows += [measurer.row(form, report) for form, report in zip(forms.values(), reports, strict=True)]
+    audit = job.audit
+    if job.half is not job.partition:  # the audit that was given is of another half
+        audit = reports[0]
+        if audit is None:
+            notes.append(f"the device half was not audited after {contract.optimization}: pass leakage= (--leakage)")
+    if audit is not None:
         (root / contract.report_folder).parent.mkdir()
-        job.audit.save(root / contract.report_folder, pictures=False)  # a bundle travels to devices, the test set does not
-    contract = replace(_with_files(contract, root), measurements=tuple(rows))
+        audit.save(root / contract.report_folder, pictures=False)  # a bundle travels to devices, the test set does not
+    summary = None if audit is None else audit.contract_summary()
+    contract = replace(_with_files(contract, root), audit=summary, measurements=tuple(rows))
     text = contract.dumps()
     (root / CONTRACT_FILE).write_text(text, encoding="utf-8")
     if Contract.loads(text) != contract:

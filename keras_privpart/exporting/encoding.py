@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_privpart.channels import PACKAGE
@@ -37,9 +38,15 @@ class Encode(keras.layers.Layer):
         self.zero_point = zero_point
 
     def call(self, inputs: Any) -> Any:
-        if self.scale is None:
+        if self.scale is None or self.zero_point is None:
             return ops.cast(ops.clip(inputs, -_LARGEST_HALF, _LARGEST_HALF), "float16")
-        return ops.cast(ops.clip(ops.round(inputs / self.scale) + self.zero_point, LOWEST, HIGHEST), "int8")
+        # fake_quant rounds and cuts off, and tells LiteRT's converter the range. Left to itself, the converter gives a sum (the channel's
+        # noise is added) that is multiplied by a constant (1 / scale) the range of the product: the noisy boundary kept 5 levels, and
+        # rounding to steps that wide, of variance step**2 / 12, made the noise 10 to 14 % stronger. What follows is exact, and in int32,
+        # which is not quantised again.
+        low, high = ((end - self.zero_point) * self.scale for end in (LOWEST, HIGHEST))
+        rounded = tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
+        return ops.cast(ops.cast(ops.round(rounded / self.scale), "int32") + self.zero_point, "int8")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "zero_point": self.zero_point}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,13 +38,15 @@ class Form:
         name: a key of `DEVICE_FILES`.
         nbytes: of its files.
         run: inputs `[n, ...]` by name -> boundary by wire name.
-        relative_error: Euclidean norm of the difference to the float32 half over that half's norm, decoded, and without the channel
-            where the channel is random; `None` where it cannot be left out.
+        compressed: the same, each file compressed by DEFLATE, as in a zip archive or an app's package.
+        relative_error: Euclidean norm of the difference to the float32 half (as it was before any optimisation) over that half's norm,
+            decoded, and without the channel where the channel is random; `None` where it cannot be left out.
         noise: standard deviation of what the channel draws, over that of the float32 half; `None` where nothing is random.
     """
 
     name: str
     nbytes: int
+    compressed: int
     run: Run
     relative_error: float | None
     noise: float | None = None
@@ -64,13 +67,16 @@ class FormWriter:
 
     Args:
         partition: what is exported, encoding included.
-        plain: the same without an encoding, to measure errors against.
+        plain: the same without an encoding, which conversions are held against.
+        original: the same before it was optimised, to measure errors against; `plain` itself where it was not.
         contract: of the version, without files yet.
         x: inputs to try batch sizes with.
         samples: the user's own inputs, if given: what int8 is calibrated by, and errors are measured on.
     """
 
-    def __init__(self, partition: Partition, plain: Partition, contract: Contract, x: Arrays, samples: Arrays | None) -> None:
+    def __init__(
+        self, partition: Partition, plain: Partition, original: Partition, contract: Contract, x: Arrays, samples: Arrays | None
+    ) -> None:
         self._partition = partition
         self._plain = plain
         self._contract = contract
@@ -81,9 +87,11 @@ class FormWriter:
         self._random = same(run(x), run(x)) is not None
         self._spread = self._spread_of(run) if self._random else None
         self._quiet = _quiet(partition) if self._random else partition
-        quiet = _quiet(plain) if self._random else plain
-        self._want = None if quiet is None else in_memory(quiet, contract)(self._compared)
-        self._own_error = None if self._quiet is None else self._error(in_memory(self._quiet, contract))  # the encoding's
+        self._want = self._silent_answer(plain)
+        self._reported = self._want if original is plain else self._silent_answer(original)
+        silent = None if self._quiet is None else in_memory(self._quiet, contract)
+        self._own_error = None if silent is None else self._error(silent, self._want)  # the encoding's
+        self._own_reported = None if silent is None else self._error(silent, self._reported)
 
     def write(self, forms: Sequence[str], folder: Path, scratch: Path) -> dict[str, Form]:
         """Writes the forms into `folder`, what is needed on the way into `scratch`.
@@ -103,9 +111,9 @@ class FormWriter:
         folder.mkdir(parents=True, exist_ok=True)
         found = {form: self._write_litert(form, source, quiet_source, folder) for form in forms if form != SAVED_MODEL}
         if SAVED_MODEL in forms:
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".tflite")
-            run = in_memory(self._partition, self._contract)
-            found[SAVED_MODEL] = Form(SAVED_MODEL, size, run, self._own_error, self._noise(run))
+            files = [file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.suffix != ".tflite"]
+            run, size, compressed = in_memory(self._partition, self._contract), sum(map(len, files)), sum(map(_compressed, files))
+            found[SAVED_MODEL] = Form(SAVED_MODEL, size, compressed, run, self._own_reported, self._noise(run))
         return {form: found[form] for form in forms}
 
     def _write_litert(self, form: str, source: Path, quiet_source: Path, folder: Path) -> Form:
@@ -115,7 +123,7 @@ class FormWriter:
             check_specs(form, self._contract.boundary.tensors, run({name: value[:batch] for name, value in self._x.items()}), batch)
         if self._random and same(run(self._x), litert.load(model)(self._x)) is None:
             raise BundleError(f"The noise of the device half as {form} repeats after a reload, so anyone with the file can subtract it.")
-        error, noise = None, self._noise(run)
+        reported, noise = None, self._noise(run)
         if noise is not None and noise < _WEAKEST_NOISE:
             raise BundleError(
                 f"The device half as {form} draws noise of {noise:.3g} times the strength that was audited, the float32 one's; expected at "
@@ -123,7 +131,7 @@ class FormWriter:
             )
         if self._quiet is not None:
             silent = run if quiet_source == source else litert.load(litert.convert(quiet_source, form, self._samples))
-            error = self._error(silent)
+            error, reported = self._error(silent, self._want), self._error(silent, self._reported)
             limit = litert.LIMITS[form] + _ROUNDING * (self._own_error or 0.0)
             if error is None or error > limit:
                 raise BundleError(
@@ -131,7 +139,7 @@ class FormWriter:
                     "Give a sample like the data of use, or choose another form."
                 )
         (folder / DEVICE_FILES[form]).write_bytes(model)
-        return Form(form, len(model), run, error, noise)
+        return Form(form, len(model), _compressed(model), run, reported, noise)
 
     def _noise(self, run: Run) -> float | None:
         """Strength of what a form draws, over that of the float32 half."""
@@ -153,14 +161,23 @@ class FormWriter:
             count += sum(difference.size for difference in differences)
         return float(np.sqrt(squares / count))
 
-    def _error(self, run: Run) -> float | None:
+    def _silent_answer(self, partition: Partition) -> Arrays | None:
+        """What crosses, unencoded and without noise; `None` where the channel cannot be left out."""
+        quiet = _quiet(partition) if self._random else partition
+        return None if quiet is None else in_memory(quiet, self._contract)(self._compared)
+
+    def _error(self, run: Run, answer: Arrays | None) -> float | None:
         """To three digits; `None` where the half's answer holds values that are no numbers."""
-        got, want = decode(self._contract.boundary, run(self._compared)), self._want or {}
+        got, want = decode(self._contract.boundary, run(self._compared)), answer or {}
         pairs = [(want[name].astype("float64"), got[name].astype("float64")) for name in want if want[name].dtype.kind in "fV"]
         difference = sum(float(np.sum((b - a) ** 2)) for a, b in pairs)
         norm = sum(float(np.sum(a**2)) for a, _ in pairs)
         error = np.sqrt(difference / norm) if norm else float(difference > 0)
         return float(f"{error:.3g}") if np.isfinite(error) else None
+
+
+def _compressed(data: bytes) -> int:
+    return len(zlib.compress(data, 9))
 
 
 def in_memory(partition: Partition, contract: Contract) -> Run:

@@ -48,27 +48,37 @@ class Measurer:
     test: Samples | None
     leakage: Audit | None
 
-    def reference(self, partition: Partition, run: Run) -> dict[str, Any]:
-        """The row that the others are read against: both halves in memory, without encoding. Its leakage is the bundle's audit."""
+    def reference(self, partition: Partition, run: Run, audit: AuditReport | None) -> dict[str, Any]:
+        """The row that the others are read against: both halves in memory, neither optimised nor encoded, and the audit of these."""
         function = tf.function(server_function(partition, self.contract.outputs))
 
         def score(boundary: Arrays) -> Arrays:
             return numpy_of(function(*(tf.constant(boundary[spec.name]) for spec in partition.boundary.tensors)))
 
-        audit = self.contract.audit
-        row = {"form": REFERENCE, "device_bytes": None, "boundary_bytes": partition.boundary.nbytes, "relative_error": 0.0, "noise": None}
-        return {**row, **self._tried(run, score), "leakage": None if audit is None else audit.get("kinds")}
+        row: dict[str, Any] = {
+            "form": REFERENCE,
+            "device_bytes": None,
+            "compressed_bytes": None,
+            "boundary_bytes": partition.boundary.nbytes,
+        }
+        row |= {"relative_error": 0.0, "noise": None, **self._tried(run, score)}
+        return {**row, "leakage": None if audit is None else audit.contract_summary().get("kinds")}
 
-    def row(self, form: Form, seen: Partition) -> dict[str, Any]:
-        """One form, in front of the server half that was exported."""
+    def attack(self, form: Form, seen: Partition) -> AuditReport | None:
+        """The audit of one form; `None` where leakage is not to be measured."""
+        return None if self.leakage is None else self.leakage(self._attacked(form, seen))
+
+    def row(self, form: Form, audit: AuditReport | None) -> dict[str, Any]:
+        """One form, in front of the server half that was exported, with the audit of it."""
 
         def score(boundary: Arrays) -> Arrays:
             return numpy_of(self.server.signatures[SERVE_SIGNATURE](**{key: tf.constant(value) for key, value in boundary.items()}))
 
-        leakage = None if self.leakage is None else self.leakage(self._attacked(form, seen)).contract_summary()
+        leakage = None if audit is None else audit.contract_summary()
         return {
             "form": form.name,
             "device_bytes": form.nbytes,
+            "compressed_bytes": form.compressed,
             "boundary_bytes": self.contract.boundary.nbytes,
             "relative_error": form.relative_error,
             "noise": form.noise,
@@ -114,7 +124,7 @@ def as_samples(test: Any) -> Samples | None:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a text table, the reference first; `-` is not measured."""
-    titles = ("form", "device bytes", "boundary bytes", "relative error", "noise", "accuracy", "latency ms", "leakage")
+    titles = ("form", "device bytes", "compressed bytes", "boundary bytes", "relative error", "noise", "accuracy", "latency ms", "leakage")
     cells = [titles, *(tuple(_cell(row, title) for title in titles) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(titles))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells)

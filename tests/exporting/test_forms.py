@@ -124,8 +124,8 @@ def test_noise_is_fresh_after_a_reload_in_every_form(wide, sample, tmp_path, enc
                 streams.append(litert.load(model)({"image": sample})["boundary"])
         assert streams[0].dtype == (encoding if encoding != "none" else "float32")
         spread = np.std(streams[0].astype("float64") - streams[1].astype("float64")) * scale
-        # int8 all through rounds the noise as well, to the steps that its calibration found.
-        assert spread == pytest.approx(0.5 * np.sqrt(2), rel=0.25 if form == "litert-int8" else 0.05), form
+        assert spread == pytest.approx(0.5 * np.sqrt(2), rel=0.05), form
+        assert len(np.unique(streams[0])) > 100, "the noisy boundary keeps its levels"
         assert rows(bundle)[form]["noise"] == pytest.approx(spread / (0.5 * np.sqrt(2)), abs=0.05)
     # The error is of the half without its noise: with it, it would be above 1.
     assert all(row["relative_error"] < 0.3 for row in bundle.contract.measurements[1:])
