@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -74,13 +75,8 @@ class GrpcTransport(Transport):
     def __init__(
         self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, tls: Tls | None = None, token: str | None = None
     ) -> None:
-        credentials, options = channel_credentials(tls, token), channel_options(address, max_message_bytes)
         self._address, self._tls, self._answered = address, tls, False
-        self._channel = (
-            grpc.insecure_channel(address, options=options)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, options=options)
-        )
+        self._channel = _channel(grpc, address, max_message_bytes, tls, token)
         self._calls = _calls(self._channel)
 
     def send(self, method: Method, request: Any, timeout: float) -> Any:
@@ -106,13 +102,8 @@ class AsyncGrpcTransport(AsyncTransport):
     def __init__(
         self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, tls: Tls | None = None, token: str | None = None
     ) -> None:
-        credentials, options = channel_credentials(tls, token), channel_options(address, max_message_bytes)
         self._address, self._tls, self._answered = address, tls, False
-        self._channel = (
-            grpc.aio.insecure_channel(address, options=options)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options=options)
-        )
+        self._channel = _channel(grpc.aio, address, max_message_bytes, tls, token)
         self._calls = _calls(self._channel)
 
     async def send(self, method: Method, request: Any, timeout: float) -> Any:
@@ -130,6 +121,14 @@ class AsyncGrpcTransport(AsyncTransport):
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+def _channel(kind: ModuleType, address: str, max_message_bytes: int, tls: Tls | None, token: str | None) -> Any:
+    """A channel of `grpc` or of `grpc.aio`, encrypted where there is `tls`."""
+    credentials, options = channel_credentials(tls, token), channel_options(address, max_message_bytes)
+    if credentials is None:
+        return kind.insecure_channel(address, options=options)
+    return kind.secure_channel(address, credentials, options=options)
 
 
 def _calls(channel: Any) -> dict[Method, Any]:
