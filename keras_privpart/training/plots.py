@@ -20,7 +20,8 @@ def plot_history(history: Any, path: str | Path) -> Path:
     """Draws the logs of `fit` into a PNG file.
 
     Args:
-        history: what `fit` returned, or its `history`: a list of numbers, one an epoch, by name. `val_` figures are dashed.
+        history: what `fit` returned, or its `history`: a list of numbers, one an epoch, by name. `val_` figures
+            are dashed, with hollow marks.
         path: of the picture, such as `"training.png"`.
 
     Returns:
@@ -36,6 +37,7 @@ def plot_history(history: Any, path: str | Path) -> Path:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise TrainingError("Plots need matplotlib, which is not installed; pip install 'keras_privpart[report]'.") from error
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
@@ -45,9 +47,12 @@ def plot_history(history: Any, path: str | Path) -> Path:
         for name in names:
             bare = name.removeprefix("val_")
             colour = colours.setdefault(bare, f"C{len(colours)}")
-            style = "--" if name != bare else "-"
-            axes.plot(range(1, len(logs[name]) + 1), logs[name], style, color=colour, marker=".", label=name)
-        axes.set(title=title, xlabel="epoch", ylabel=label)
+            style, inside = ("-", colour) if name == bare else ("--", "white")
+            marks = {"marker": "o", "markersize": 5, "markerfacecolor": inside}
+            axes.plot(range(1, len(logs[name]) + 1), logs[name], style, color=colour, label=name, **marks)
+        epochs = max(len(logs[name]) for name in names)
+        axes.set(title=title, xlabel="epoch", ylabel=label, xlim=(0.5, epochs + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     target = Path(path)

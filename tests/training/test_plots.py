@@ -3,6 +3,7 @@
 import builtins
 
 import pytest
+from matplotlib.figure import Figure
 
 from keras_privpart.errors import TrainingError
 from keras_privpart.training import plots
@@ -32,6 +33,19 @@ def test_every_figure_finds_its_panel():
 def test_it_is_written_as_png(tmp_path):
     path = plots.plot_history(LOGS, tmp_path / "run" / "training.png")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_one_epoch_is_readable(tmp_path, monkeypatch):
+    """Where there are no lines yet, marks tell training from validation."""
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    plots.plot_history({name: values[:1] for name, values in LOGS.items()}, tmp_path / "training.png")
+    [figure] = drawn
+    for axes in figure.axes:
+        looks = [(line.get_color(), line.get_markerfacecolor()) for line in axes.lines]
+        assert len(set(looks)) == len(looks)
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
 
 
 def test_an_empty_history_is_refused(tmp_path):
