@@ -13,7 +13,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from recipes import OURS, UNDEFENDED, Defence, recipes
+from recipes import OURS, UNDEFENDED, Row, recipes
 from task import Scale, Task
 
 RESULTS = Path(__file__).parents[1] / "results" / "tasks"
@@ -126,7 +126,7 @@ class Experiment:
         return Samples(np.concatenate([data.x, data.x[:, :, ::-1]]), targets)
 
 
-def train(model: Any, cut: str, defence: Defence, examples: Any, epochs: int, seed: int) -> Any:
+def train(model: Any, cut: str, defence: Row, examples: Any, epochs: int, seed: int) -> Any:
     """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows."""
     import keras
 
@@ -134,9 +134,7 @@ def train(model: Any, cut: str, defence: Defence, examples: Any, epochs: int, se
     from keras_privpart.datasets import batches
 
     keras.utils.set_random_seed(seed)
-    parts = kp.partition(model, at=cut)
-    if defence.bottleneck is not None:
-        parts = kp.with_bottleneck(parts, defence.bottleneck)
+    parts = kp.partition(model, at=cut, bottleneck=defence.bottleneck)
     trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers)
     steps = epochs * math.ceil(len(examples) / BATCH)
     trainer.compile(

@@ -9,21 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keras_privpart.training.recipe import Defence
+
 UNDEFENDED, OURS = "undefended", "bottleneck + noise + adversaries (ours)"
 
 
 @dataclass(frozen=True)
-class Defence:
-    """What stands on the boundary and what trains against it. Made afresh for each seed."""
+class Row(Defence):
+    """A defence, made afresh for each seed, and the features that its bottleneck lets through, where it has one."""
 
-    adversaries: Sequence[Any] = ()
-    channel: Any = None
-    regularizers: Sequence[Any] = ()
     bottleneck: int | None = None
-    mode: str = "fused"
 
 
-def recipes(classes: int, private: Sequence[str], bottleneck: int) -> dict[str, Callable[[], Defence]]:
+def recipes(classes: int, private: Sequence[str], bottleneck: int) -> dict[str, Callable[[], Row]]:
     """All rows by name.
 
     Args:
@@ -37,26 +35,26 @@ def recipes(classes: int, private: Sequence[str], bottleneck: int) -> dict[str, 
     def readers(goal: Any = None, weight: float = 1.0) -> list[Any]:
         return [kp.AttributeAdversary(name, 2, weight, kind=("linear", "mlp", "conv"), goal=goal) for name in private]
 
-    def ours() -> Defence:
+    def ours() -> Row:
         decoders = [
             kp.ReconstructionAdversary(1.0, "mse", name="decoder_mse"),
             kp.ReconstructionAdversary(1.0, "ssim", name="decoder_ssim"),
         ]
-        return Defence([*decoders, *readers()], kp.GaussianChannel(0.5), bottleneck=bottleneck)
+        return Row([*decoders, *readers()], kp.GaussianChannel(0.5), bottleneck=bottleneck)
 
-    rows: dict[str, Callable[[], Defence]] = {
-        UNDEFENDED: Defence,
+    rows: dict[str, Callable[[], Row]] = {
+        UNDEFENDED: Row,
         OURS: ours,
-        "noise only": lambda: Defence(channel=kp.GaussianChannel(1.0)),
-        "bottleneck only": lambda: Defence(bottleneck=bottleneck),
-        "NoPeek (distance correlation)": lambda: Defence(regularizers=[regularizers.DistanceCorrelation(1.0)]),
-        "DeepObfuscator-like (decoder and attribute adversaries, alternating)": lambda: Defence(
+        "noise only": lambda: Row(channel=kp.GaussianChannel(1.0)),
+        "bottleneck only": lambda: Row(bottleneck=bottleneck),
+        "NoPeek (distance correlation)": lambda: Row(regularizers=[regularizers.DistanceCorrelation(1.0)]),
+        "DeepObfuscator-like (decoder and attribute adversaries, alternating)": lambda: Row(
             [kp.ReconstructionAdversary(1.0, "ms-ssim"), *readers()], mode="alternating"
         ),
-        "CEM (conditional entropy, noise)": lambda: Defence(
+        "CEM (conditional entropy, noise)": lambda: Row(
             channel=kp.GaussianChannel(1.0), regularizers=[regularizers.ConditionalEntropy(classes)]
         ),
     }
     if private:
-        rows["MaxEnt (attribute heads pushed to maximum entropy)"] = lambda: Defence(readers(goals.MaximumEntropy()))
+        rows["MaxEnt (attribute heads pushed to maximum entropy)"] = lambda: Row(readers(goals.MaximumEntropy()))
     return rows
