@@ -31,10 +31,14 @@ PICTURES = 8
 @click.option(
     "--budget", "budgets", multiple=True, type=click.IntRange(min=10), help="Examples of the attackers, beside all; may be repeated."
 )
+@click.option(
+    "--unseen", multiple=True, metavar="KEY", help="Key of an attribute that no defence was trained for, to attack too; may be repeated."
+)
 @click.option("--group", metavar="KEY", help="Key that tells people apart, such as identity/Identity_No: attributes under two protocols.")
 @click.option("--cache/--no-cache", default=True, help="Keep what attackers found in RUN/audit-cache, and repeat nothing.")
 @click.option("--max-leakage", type=click.FloatRange(min=0), help="Exit with status 3 where the strongest attack of any kind exceeds it.")
 @click.option("--pictures/--no-pictures", default=True, help="Whether the report shows images of the test set.")
+@click.option("--bound/--no-bound", default=True, help="Whether the report has a bound on the error of any reconstruction.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
 @seed_option
 @json_option
@@ -95,6 +99,7 @@ def attack_run(
     pictures: bool = True,
     attacks: tuple[str, ...] = (),
     budgets: tuple[int, ...] = (),
+    unseen: tuple[str, ...] = (),
     group: str | None = None,
     cache: bool = True,
     **options: Any,
@@ -102,7 +107,7 @@ def attack_run(
     """Attacks a run, writes its report and returns it; `options` are more of those of `auditing.protocol.audit`."""
     source, _ = run_folder.read_training(run)
     private = source.private_names
-    source, people = _with_people(source, group)
+    source = _loading(source, *unseen, *([group] if group else []))
     import_tensorflow()
     from keras_privpart.auditing.protocol import audit as attack
     from keras_privpart.auditing.report import check_absent
@@ -124,26 +129,31 @@ def attack_run(
             data.train,
             data.test,
             private=private,
+            unseen=[_name(source, key) for key in unseen],
             reference=undefended,
             attacks=attacks or "standard",
             trained_on=data.train,
             budgets=(*budgets, None),
-            group=people,
+            group=group and _name(source, group),
             cache=run / run_folder.AUDIT_CACHE if cache else None,
             pictures=PICTURES if pictures else 0,
             progress=progress,
             **options,
         )
-    report = replace(report, reproduce=_command(run, options, attacks=attacks, budget=budgets, group=group))
+    report = replace(report, reproduce=_command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group))
     report.save(folder, overwrite=overwrite, pictures=pictures)
     return report
 
 
-def _with_people(source: DataSource, group: str | None) -> tuple[DataSource, str | None]:
-    """The source with the key that tells people apart among what it loads, and that key's name in the targets."""
-    if group is None or group == source.task:
-        return source, group and TASK
-    return (source if group in source.private else replace(source, private=(*source.private, group))), group.rsplit("/", 1)[-1]
+def _loading(source: DataSource, *keys: str) -> DataSource:
+    """The source with more keys among what it loads than the training needed."""
+    known = (source.task, *source.private)
+    return replace(source, private=(*source.private, *(key for key in dict.fromkeys(keys) if key not in known)))
+
+
+def _name(source: DataSource, key: str) -> str:
+    """What a key of the data set is called among the targets."""
+    return TASK if key == source.task else key.rsplit("/", 1)[-1]
 
 
 def _command(run: Path, options: dict[str, Any], **repeated: Any) -> str:
@@ -151,5 +161,12 @@ def _command(run: Path, options: dict[str, Any], **repeated: Any) -> str:
     words = ["privpart-keras", "audit", str(run)]
     for name, value in {**repeated, **options}.items():
         for one in value if isinstance(value, tuple) else (value,):
-            words += [] if one is None else [f"--{name.replace('_', '-')}", str(one)]
+            words += _option(name.replace("_", "-"), one)
     return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """One option of a command; those that are on without being named are left out."""
+    if value is None or value is True:
+        return []
+    return [f"--no-{name}"] if value is False else [f"--{name}", str(value)]

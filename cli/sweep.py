@@ -38,6 +38,7 @@ _WEIGHT = click.FloatRange(min=0)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Of Adam, falling along a cosine.")
 @click.option("--pretrained", is_flag=True, help="Take the model for trained: keep its server half and its weights.")
+@click.option("--attacks", multiple=True, metavar="NAME", help="As of `audit`; may be repeated.  [default: standard]")
 @click.option("--attack-seeds", type=click.IntRange(min=1), default=1, help="Fresh attackers of each kind, for each model.")
 @click.option("--attack-epochs", type=click.IntRange(min=1), help="Of each attacker.  [default: the audit's own choice]")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write; on a cluster, a shared one.")
@@ -62,7 +63,7 @@ def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: A
     )
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate")}
     recipe["initial"] = "pretrained" if options.pop("pretrained") else None
-    audit = {"seeds": options.pop("attack_seeds"), "epochs": options.pop("attack_epochs")}
+    audit = {"attacks": options.pop("attacks"), "seeds": options.pop("attack_seeds"), "epochs": options.pop("attack_epochs")}
     digest = _keep_model(model, out)
     jobs = [Job(setting, str(out.resolve()), digest, DataSource(**options), recipe, audit) for setting in settings]
     done = sum(job.result() is not None for job in jobs)

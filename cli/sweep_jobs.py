@@ -57,7 +57,7 @@ class Job:
         model: digest of the model's file, which lies in `out`.
         source: the data.
         recipe: arguments of `training.recipe.Recipe` but the seed.
-        audit: arguments of `auditing.audit`: `seeds`, `epochs`.
+        audit: arguments of `auditing.audit`: `attacks`, `seeds`, `epochs`.
     """
 
     setting: Setting

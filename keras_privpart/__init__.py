@@ -31,6 +31,7 @@ _HOME = {
     "ThreatModel": "threat_model",
     "audit": "auditing.protocol",
     "check": "partitioning.cut",
+    "compare": "auditing.comparison",
     "cuts": "partitioning.advisor",
     "export": "exporting.bundle",
     "partition": "partitioning.cut",
@@ -59,6 +60,7 @@ __all__ = [
     "__version__",
     "audit",
     "check",
+    "compare",
     "cuts",
     "export",
     "partition",
@@ -66,6 +68,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from keras_privpart.auditing.comparison import compare
     from keras_privpart.auditing.protocol import audit
     from keras_privpart.auditing.report import AuditReport
     from keras_privpart.channels import DropoutChannel, GateChannel, GaussianChannel, LaplaceChannel, QuantizeChannel

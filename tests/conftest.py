@@ -1,6 +1,35 @@
-"""What all tests share: TensorFlow quiet and small."""
+"""What all tests share: TensorFlow quiet and small, and a report to fill."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+@pytest.fixture(scope="session")
+def report_of():
+    """Makes the report of an audit with these results; all else is as in any report, unless it is named."""
+    from keras_privpart.auditing.intervals import Score
+    from keras_privpart.auditing.report import AuditReport
+
+    def make(*results, **changes):
+        usual = {
+            "defended_accuracy": Score(0.91, 0.90, 0.92, (0.91, 0.91)),
+            "reference_accuracy": Score(0.93, 0.92, 0.94, (0.93, 0.93)),
+            "seeds": 2,
+            "known": 850,
+            "held_out": 150,
+            "victims": 400,
+            "boundary": "boundary: float32[None, 4, 4, 16] from cut",
+            "boundary_bytes": 1024,
+            "input_bytes": 3072,
+            "reference": "an undefended partition given by the caller",
+            "settings": {"epochs": 8, "batch_size": 64, "seed": 0},
+            "versions": {"python": "3.11.7"},
+            "not_tested": ("generative priors",),
+        }
+        return AuditReport(results=results, **{**usual, **changes})
+
+    return make

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.auditing.images import as_images, not_images
-from keras_privpart.auditing.views import View, boundary_view
+from keras_privpart.auditing.inside import Inside
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
@@ -24,12 +24,14 @@ from keras_privpart.partitioning.halves import Partition
 DIRECTIONS = 1024
 EXAMPLES = 64
 FEWEST = 10
+FITTED = 2048
 _FLAT = 1e-6  # variance of a direction, or information along one, this small against the largest counts as none
-_TOGETHER = 256  # tangents pushed forward at once
+_TOGETHER, _TOGETHER_BYTES = 256, 16 << 20  # tangents pushed forward at once
 
 ASSUMPTIONS = (
     "the inputs are taken for Gaussian with the mean and covariance of the examples: for other inputs the true error may be smaller",
     "the attacker is taken to know every direction in which the examples hardly vary, and the covariance is estimated from them",
+    "the Fisher information is averaged over a draw of the examples, without an interval: of too few, the bound comes out too high",
     "one boundary an input: who sees several of one input averages the noise out",
     "mean squared error only: nothing is promised about what a person or a classifier could still tell",
 )
@@ -74,8 +76,9 @@ class Bound:
         return (
             f"With {channel}, no reconstruction of inputs like these {self.fitted_on:,} examples has a mean squared error below "
             f"{self.spectrum:.3g} a number (by the trace of the Fisher information alone, {self.dfil:.3g}); a guess that sees nothing has "
-            f"{self.prior:.3g}. It covers {self.directions:,} of {self.dimensions:,} directions, with {100 * self.covered:.1f} % of the "
-            f"variance. This holds under assumptions: {'; '.join(self.assumptions)}."
+            f"{self.prior:.3g}. It is of estimators that may be biased, on average over such inputs, and covers {self.directions:,} of "
+            f"{self.dimensions:,} directions, with {100 * self.covered:.1f} % of the variance. This holds under assumptions: "
+            f"{'; '.join(self.assumptions)}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -116,15 +119,18 @@ def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, dire
     for name, value in (("examples", examples), ("directions", directions)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise AuditError(f"Received {name}={value!r}; expected a whole number from 1. Give one.")
-    noise = _noise(partition)
-    view = boundary_view(partition)
-    if view.inside is None or not view.inside.differentiable:
-        raise AuditError("Received a device half without gradients; expected a Keras model on one floating-point input. Bound that one.")
+    reason = inapplicable(partition)
+    if reason is not None:
+        raise AuditError(
+            f"Received a partition that cannot be bounded: {reason}. Expected floating-point tensors behind a Keras model, without a "
+            "channel or with one GaussianChannel with noise on each. Bound such a one."
+        )
+    noise = [channel.noise_stddev() for channel in partition.channel]
     pictures = as_images(x) if x.dtype == np.uint8 and not_images(x) is None else x.astype("float32")
     white = 255.0 if x.dtype == np.uint8 else 1.0
     basis, variances, total = _principal(pictures, directions)
     chosen = np.random.default_rng(seed).permutation(len(x))[:examples]
-    information = _information(view, pictures[chosen], basis, white, noise)
+    information = _information(Inside(partition), pictures[chosen], basis, white, noise)
     dimensions = basis.shape[0]
     dfil, spectrum = _with_noise(information, variances) if noise else (0.0, _without_noise(information, variances))
     return Bound(
@@ -140,21 +146,31 @@ def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, dire
     )
 
 
-def _noise(partition: Partition) -> list[np.ndarray]:
-    """Standard deviation of the noise on each tensor, by feature; empty where there is no channel."""
+def inapplicable(partition: Partition) -> str | None:
+    """Why `bound` does not apply to a partition, whatever the inputs; None if it does."""
+    if not Inside(partition).differentiable:
+        return "the device half has no gradients: it is no Keras model on one floating-point input"
     tensors = keras.tree.flatten(partition.device.output)
     if not all(keras.backend.is_float_dtype(t.dtype) for t in tensors):
-        raise AuditError("Received a boundary with masks or whole numbers; expected floating-point tensors only. It cannot be bounded.")
+        return "masks or whole numbers cross the boundary"
+    gaussian = [isinstance(c, GaussianChannel) and c.stddev > 0 for c in partition.channel]
+    if partition.channel and (len(gaussian) != len(tensors) or not all(gaussian)):
+        kinds = ", ".join(type(c).__name__ for c in partition.channel)
+        return f"on the boundary's {len(tensors)} tensors stands {kinds}, and the bound is of Gaussian noise only"
+    return None
+
+
+def attempted(partition: Partition, x: np.ndarray, seed: int) -> Bound | str:
+    """The bound that a report shows, fitted on at most 2,048 of the inputs; or why there is none, in a sentence: no audit fails for it."""
     if not partition.channel:
-        return []
-    fits = len(partition.channel) == len(tensors)
-    if not fits or not all(isinstance(c, GaussianChannel) and c.stddev > 0 for c in partition.channel):
-        kinds = [type(c).__name__ for c in partition.channel]
-        raise AuditError(
-            f"Received the channel {kinds} on {len(tensors)} tensors; expected none, or one GaussianChannel with noise on each. "
-            "The bound is of Gaussian noise only."
-        )
-    return [c.noise_stddev() for c in partition.channel]
+        return "no noise stands on the boundary, and without it only what never crosses is bounded, see bounds.bound"
+    reason = inapplicable(partition)
+    if reason is not None:
+        return reason
+    try:
+        return bound(partition, x[np.random.default_rng(seed).permutation(len(x))[:FITTED]], seed=seed)
+    except Exception as error:  # forward differentiation runs the user's own layers, which raise whatever they like
+        return f"it could not be computed: {str(error).strip().split(chr(10), 1)[0] or type(error).__name__}"
 
 
 def _principal(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -174,11 +190,10 @@ def _principal(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, float]
     return basis[:, :count], variances[:count], total
 
 
-def _information(view: View, x: np.ndarray, basis: np.ndarray, white: float, noise: Sequence[np.ndarray]) -> np.ndarray:
+def _information(inside: Inside, x: np.ndarray, basis: np.ndarray, white: float, noise: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over the examples of `(J P)^T (J P)`, each row of J over the noise of its number; P the directions `[d, q]`: `[q, q]`."""
-    inside = view.inside
-    assert inside is not None  # `bound` has looked
     count = basis.shape[1]
+    together = max(1, min(_TOGETHER, _TOGETHER_BYTES // x[0].nbytes))
     tangents = tf.constant(basis.T.reshape(count, *x.shape[1:]), "float32")
     scales = [tf.constant(1 / s, "float32") for s in noise]
 
@@ -194,7 +209,7 @@ def _information(view: View, x: np.ndarray, basis: np.ndarray, white: float, noi
 
     total = np.zeros((count, count))
     for image in x:
-        parts = [pushed(tf.constant(image), tangents[i : i + _TOGETHER]).numpy() for i in range(0, count, _TOGETHER)]
+        parts = [pushed(tf.constant(image), tangents[i : i + together]).numpy() for i in range(0, count, together)]
         jacobian = np.concatenate(parts).astype("float64")
         total += jacobian @ jacobian.T
     return total / len(x)

@@ -23,7 +23,7 @@ def check_settings(**settings: int | None) -> None:
             raise AuditError(f"Received {name}={value!r}; expected a whole number from {least}. Give one.")
 
 
-def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples, private: Sequence[str]) -> None:
+def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples, attributes: Sequence[str]) -> None:
     if not partitions:
         raise AuditError("Received no partition; expected one, or several of one architecture. Give what is to be audited.")
     for partition in partitions:
@@ -35,10 +35,12 @@ def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples,
         raise AuditError(
             f"Received models with the boundaries {boundaries}; expected one architecture, cut at one place. Audit them apart."
         )
-    for key in private:
+    for key in attributes:
         for name, samples in (("train", train), ("test", test)):
             if key not in samples.targets:
-                raise AuditError(f"Received {name} with the targets {sorted(samples.targets)}; expected the private key {key!r}. Add it.")
+                raise AuditError(
+                    f"Received {name} with the targets {sorted(samples.targets)}; expected the attribute {key!r} among them. Add it."
+                )
             values = np.asarray(samples.targets[key])
             if values.size != len(samples) or np.issubdtype(values.dtype, np.floating):
                 raise AuditError(
@@ -48,8 +50,16 @@ def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples,
             if len(np.unique(values)) < 2:
                 raise AuditError(
                     f"Received one value of {key!r} in {name}; expected at least two, or there is nothing to infer. Give data in which it "
-                    "varies, or leave it out of private."
+                    "varies, or leave it out."
                 )
+
+
+def check_unseen(private: Sequence[str], unseen: Sequence[str]) -> None:
+    """Each once, and none of them private: those are what a defence was trained for."""
+    names = [*private, *unseen]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise AuditError(f"Received the attributes {twice} twice; expected each once: as private, or as unseen (not defended). Drop one.")
 
 
 def check_members(attacks: Sequence[Attack]) -> None:

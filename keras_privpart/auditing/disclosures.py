@@ -31,10 +31,11 @@ def versions() -> dict[str, str]:
     }
 
 
-def not_tested(tested: Sequence[Attack], threat_model: ThreatModel, data: Split, group: str | None, models: int) -> tuple[str, ...]:
+def not_tested(
+    tested: Sequence[Attack], threat_model: ThreatModel, attributes: Sequence[str], data: Split, group: str | None, models: int
+) -> tuple[str, ...]:
     """What the audit says nothing about, each a sentence; attacks that were asked for and found inapplicable are the caller's to add."""
     families, kinds = {attack.family for attack in tested}, {attack.kind for attack in tested}
-    private = threat_model.private
     return (
         *(
             f"{family}: the threat model calls for it, and this audit had no such attack"
@@ -43,7 +44,7 @@ def not_tested(tested: Sequence[Attack], threat_model: ThreatModel, data: Split,
         ),
         *(["reconstruction of the input"] if RECONSTRUCTION not in kinds else []),
         "attackers who change what the device computes",
-        f"attributes other than {', '.join(private)}" if private else "private attributes: none was named",
+        f"attributes other than {', '.join(attributes)}" if attributes else "private attributes: none was named",
         *(
             ["people whom the attacker knows and people whom it does not, apart: no group= tells whose example is whose"]
             if not group

@@ -10,6 +10,7 @@ import numpy as np
 from keras_privpart.auditing import metrics
 
 
+@dataclass(frozen=True)
 class Evidence(ABC):
     """One attacker's answers about the victims, in the victims' order: a frozen dataclass of arrays, which a cache can keep."""
 
@@ -28,7 +29,7 @@ class Evidence(ABC):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that there is to keep, by field; fields without a value are left out."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
 
 @dataclass(frozen=True)

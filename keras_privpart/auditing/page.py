@@ -62,7 +62,7 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
     scores = [name for name in wording.SCORES if name in best.boundary]
     return {
         "kind": kind,
-        "title": "Reconstruction of the input" if kind == RECONSTRUCTION else f"Inference of {kind}",
+        "title": "Reconstruction of the input" if kind == RECONSTRUCTION else f"Inference of {wording.attribute(report, kind)}",
         "verdict": wording.verdict(report, kind),
         "tone": _tone(best.leakage),
         "score": wording.SCORES[best.headline],

@@ -19,21 +19,30 @@ FEWEST_BATCHES, SMALLEST_BATCH = 8, 8
 
 
 def members(
-    attacks: str | Sequence[str | Attack] | None, threat_model: ThreatModel | None, private: Sequence[str], pictures: int, test: Samples
+    attacks: str | Sequence[str | Attack] | None,
+    threat_model: ThreatModel | None,
+    private: Sequence[str],
+    unseen: Sequence[str],
+    pictures: int,
+    test: Samples,
 ) -> tuple[list[Attack], dict[str, str]]:
     """The attacks to carry out, and why others are not: by name."""
-    wanted = _called_for(threat_model, pictures) if attacks is None and threat_model else chosen(attacks, private, pictures)
+    if attacks is None and threat_model:
+        wanted = _called_for(threat_model, unseen, pictures)
+    else:
+        wanted = chosen(attacks, (*private, *unseen), pictures, unseen)
     check_members(wanted)
     reasons = {a.name: (denied(a, threat_model) if threat_model else None) or a.inapplicable(test) for a in wanted}
     return [a for a in wanted if reasons[a.name] is None], {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _called_for(threat_model: ThreatModel, pictures: int) -> list[Attack]:
+def _called_for(threat_model: ThreatModel, unseen: Sequence[str], pictures: int) -> list[Attack]:
     """Those of the standard attacks that the threat model calls for, and all there are of the families that have no standard one."""
-    families = threat_model.attacks()
-    usual = [attack for attack in chosen("standard", threat_model.private, pictures) if attack.family in families]
+    families = {*threat_model.attacks(), *(["unseen attribute"] if unseen else [])}
+    attributes = (*threat_model.private, *unseen)
+    usual = [attack for attack in chosen("standard", attributes, pictures, unseen) if attack.family in families]
     covered = {attack.family for attack in usual}
-    return usual + [a for a in chosen("full", threat_model.private, pictures) if a.family in families and a.family not in covered]
+    return usual + [a for a in chosen("full", attributes, pictures, unseen) if a.family in families and a.family not in covered]
 
 
 def cases(data: Split, people: str, budgets: Sequence[int | None], epochs: int | None, batch_size: int) -> list[Case]:
@@ -50,14 +59,27 @@ def _effort(known: int, epochs: int | None, batch_size: int) -> Effort:
 
 
 def people_cases(
-    data: Split, group: str | None, private: Sequence[str], budgets: Sequence[int | None], epochs: int | None, batch_size: int, seed: int
-) -> tuple[list[Case], dict[str, str]]:
-    """The cases of both protocols, and why there are none of one."""
-    found: list[Case] = []
+    data: Split,
+    group: str,
+    private: Sequence[str],
+    unseen: Sequence[str],
+    budgets: Sequence[int | None],
+    epochs: int | None,
+    batch_size: int,
+    seed: int,
+) -> tuple[dict[str, list[Case]], dict[str, str]]:
+    """The cases of every attribute under both protocols, and why there are none of one.
+
+    People are divided by the private attributes together, and by each unseen one alone: to attack one more changes nothing of the others.
+    """
+    found: dict[str, list[Case]] = {}
     impossible: dict[str, str] = {}
-    for people, part in protocols(data, group, private, seed).items() if group and private else ():
-        if isinstance(part, str):
-            impossible[f"attributes of {people}"] = part
-        else:
-            found += cases(part, people, budgets, epochs, batch_size)
+    for attributes in ([private] if private else []) + [[attribute] for attribute in unseen]:
+        theirs: list[Case] = []
+        for people, part in protocols(data, group, attributes, seed).items():
+            if isinstance(part, str):
+                impossible[f"{', '.join(attributes)} of {people}"] = part
+            else:
+                theirs += cases(part, people, budgets, epochs, batch_size)
+        found.update(dict.fromkeys(attributes, theirs))
     return found, impossible

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_privpart.auditing import disclosures, plans
+from keras_privpart.auditing import bounds, disclosures, plans
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
 from keras_privpart.auditing.campaign import ANSWER, BOUNDARY, CEILING, TOP1, Campaign, Outcome, Seat
-from keras_privpart.auditing.checks import check_budgets, check_inputs, check_settings, single_precision
+from keras_privpart.auditing.checks import check_budgets, check_inputs, check_settings, check_unseen, single_precision
 from keras_privpart.auditing.images import as_images
 from keras_privpart.auditing.intervals import Score, score_of
 from keras_privpart.auditing.judge import Judge
@@ -40,6 +40,7 @@ def audit(
     seeds: int = 3,
     *,
     attacks: str | Sequence[str | Attack] | None = None,
+    unseen: Sequence[str] = (),
     threat_model: ThreatModel | None = None,
     trained_on: Any = None,
     budgets: Sequence[int | None] = (None,),
@@ -48,6 +49,7 @@ def audit(
     batch_size: int = 64,
     seed: int = 0,
     pictures: int = 8,
+    bound: bool = True,
     cache: str | Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -74,6 +76,8 @@ def audit(
         seeds: attackers of each kind, for every model.
         attacks: which: `"standard"` or `"full"`, names of families or of attacks, or `Attack` objects; None for those that the threat model
             calls for, without one for `"standard"`.
+        unseen: keys of attributes that no defence was trained for, attacked all the same, by the probes of the `attacks` that are named:
+            a defence that hides one attribute may still show another. Names of attacks and report say *not defended*.
         threat_model: what the attacker is taken to know; attacks beyond it are not tested. Without one, the report compares the attacks
             with `ThreatModel(private=private)`, with the training data where the attackers have them.
         trained_on: the examples that the model was trained on, in the form of `train`: no victim may be among them, and the report says how
@@ -86,6 +90,8 @@ def audit(
         batch_size: of the attackers' training; smaller where an epoch would have under 8 batches, but not under 8 examples.
         seed: of the division of the data, the attackers and the bootstrap.
         pictures: how many test images the report shows.
+        bound: whether the report has a bound on the error of any reconstruction (`bounds.bound`), for the first model, where Gaussian
+            noise stands on the boundary; elsewhere it says why there is none.
         cache: a folder that keeps what every fitted attacker found: an audit that is killed and started again repeats none.
         workers: attacks that are carried out at once; as many as there are cores by default.
         progress: called as `progress(done, total, what)` before each step and once when all is done.
@@ -96,13 +102,16 @@ def audit(
     partitions = (partition,) if isinstance(partition, Partition) else tuple(partition)
     private = (private,) if isinstance(private, str) else tuple(private)
     private = _agreed(threat_model, private)
+    unseen = (unseen,) if isinstance(unseen, str) else tuple(unseen)
+    attributes = (*private, *unseen)
     train, test = (single_precision(Samples.of(data)) for data in (train, test))
     check_settings(seeds=seeds, epochs=epochs, batch_size=batch_size, pictures=pictures, workers=workers)
     check_budgets(budgets)
-    check_inputs(partitions, train, test, private)
+    check_unseen(private, unseen)
+    check_inputs(partitions, train, test, attributes)
     data = split(train, test, HELD_OUT, seed)
     seen = None if trained_on is None else seen_in_training(train, test, single_precision(Samples.of(trained_on)))
-    members, reasons = plans.members(attacks, threat_model, private, pictures, test)
+    members, reasons = plans.members(attacks, threat_model, private, unseen, pictures, test)
     if any(attack.kind == RECONSTRUCTION for attack in members):
         _ = as_images(train.x), as_images(test.x)  # raises before hours of training, not after
 
@@ -110,14 +119,19 @@ def audit(
         known = seen is not None and 2 * seen.attacker > data.owned
         threat_model = ThreatModel(private=private, data="training" if known else "alike")
     plain = plans.cases(data, "", budgets, epochs, batch_size)
-    named, impossible = plans.people_cases(data, group, private, budgets, epochs, batch_size, seed)
-    plan = [(attack, named if group and attack.kind in private else plain) for attack in members]
+    apart, impossible = (
+        plans.people_cases(data, group, private, unseen, budgets, epochs, batch_size, seed) if group is not None else ({}, {})
+    )
+    plan = [(attack, apart.get(attack.kind, plain)) for attack in members]
     store = Store(cache)
     answers = [answer_view(p) for p in partitions]
     floors = 1 + (top1_view(partitions[0], answers[0]) is not None)
-    steps = _Steps(progress, 1 + sum(len(cases) * (2 + floors) * len(partitions) * seeds for _, cases in plan))
+    steps = _Steps(progress, 1 + bound + sum(len(cases) * (2 + floors) * len(partitions) * seeds for _, cases in plan))
     steps("task accuracy" if reference is not None else "training an undefended twin")
     references, origin = _references(partitions, reference, data, seed, cache)
+    if bound:
+        steps("bounding what any attacker can reconstruct")
+    limits = bounds.attempted(partitions[0], train.x, seed) if bound else "left out on request"
     models = [_seats(*model) for model in zip(partitions, answers, references, strict=True)]
     accuracy = [_accuracy(side, test, seeds, seed) for side in (answers, [answer_view(r) for r in references])]
     unjudged = Judge.inapplicable(train, test)
@@ -125,7 +139,7 @@ def audit(
     campaign = Campaign(models, seeds, seed, store, judge, steps)
     unreachable = {attack.name: reason for attack in members if (reason := campaign.unreachable(attack)) is not None}
     plan = [(attack, cases) for attack, cases in plan if cases and attack.name not in unreachable]
-    steps.total = 1 + sum(len(cases) * campaign.fits(attack) for attack, cases in plan)
+    steps.total = 1 + bound + sum(len(cases) * campaign.fits(attack) for attack, cases in plan)
     outcomes = campaign.run(plan, workers)
     steps("done")
     tested = [attack for attack, _ in plan]
@@ -145,13 +159,24 @@ def audit(
         versions=disclosures.versions(),
         not_tested=(
             *(f"{what}: {reason}" for what, reason in {**reasons, **unreachable, **impossible}.items()),
-            *disclosures.not_tested(tested, threat_model, data, group, len(partitions)),
+            *([f"a bound on the error of any reconstruction: {limits}"] if isinstance(limits, str) else []),
+            *disclosures.not_tested(tested, threat_model, attributes, data, group, len(partitions)),
         ),
         notes=disclosures.notes(data, accuracy, seen, judge, tested, budgets),
         models=len(partitions),
         threat_model=threat_model,
         scored_on=digest_of_samples(test),
-        reproduce=disclosures.call(private=list(private), seeds=seeds, budgets=tuple(budgets), group=group, epochs=epochs, seed=seed),
+        bound=None if isinstance(limits, str) else limits,
+        reproduce=disclosures.call(
+            private=list(private),
+            unseen=list(unseen),
+            seeds=seeds,
+            budgets=tuple(budgets),
+            group=group,
+            epochs=epochs,
+            seed=seed,
+            bound=None if bound else False,
+        ),
     )
     return replace(report, pictures=_pictures(report, outcomes, test, pictures))
 

@@ -79,6 +79,11 @@ class AuditReport:
         """What was attacked: `"reconstruction"` first, then the private attributes, as far as an attack was carried out."""
         return tuple(dict.fromkeys(r.kind for r in sorted(self.results, key=lambda r: r.kind != RECONSTRUCTION)))
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The kinds that no defence was trained for, as far as probes on the boundary were carried out."""
+        return tuple(dict.fromkeys(r.kind for r in self.results if r.family == "unseen attribute"))
+
     def of(self, kind: str) -> tuple[AttackResult, ...]:
         """All attacks of a kind."""
         found = tuple(r for r in self.results if r.kind == kind)

@@ -72,10 +72,11 @@ class Store:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an `.npz` that appears under its name only when it is complete."""
+    named: dict[str, Any] = dict(arrays)
     handle, fresh = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
     try:
         with open(handle, "wb") as file:
-            np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+            np.savez(file, **named)
         os.replace(fresh, path)
     except BaseException:
         os.unlink(fresh)

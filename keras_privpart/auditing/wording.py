@@ -36,12 +36,17 @@ def verdict(report: AuditReport, kind: str) -> str:
     score = SCORES[best.headline]
     at, floor, ceiling = (side[best.headline].value for side in (best.boundary, best.floor, best.ceiling))
     of = f"the strongest of {count} attacks" if count > 1 else "the only attack"
-    goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {kind}"
+    goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {attribute(report, kind)}"
     facts = (
         f"From the boundary, {of} ({best.name}) {goal} at {score} {at:.3f}; from an undefended boundary it is {ceiling:.3f}, "
         f"from the server half's answer alone {floor:.3f}."
     )
     return f"{_judgement(best.leakage)} {facts}"
+
+
+def attribute(report: AuditReport, kind: str) -> str:
+    """A kind of attribute, which says so where no defence was trained for it."""
+    return f"{kind} (an attribute that no defence was trained for)" if kind in report.unseen else kind
 
 
 def _judgement(leakage: Leakage) -> str:

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_privpart.auditing import bounds
-from keras_privpart.auditing.bounds import bound
+from keras_privpart.auditing.bounds import attempted, bound
+from keras_privpart.auditing.inside import Inside
 from keras_privpart.channels import GaussianChannel, LaplaceChannel
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.cut import partition
@@ -109,7 +110,7 @@ def test_directions_are_pushed_through_any_device_half(digits):
     assert 0 < len(variances) < 64  # some pixels of the digits are always black
     assert variances.sum() == pytest.approx(total)
     scale = np.array(STDDEV)
-    got = bounds._information(bounds.boundary_view(parts), few, basis, 1.0, [scale])
+    got = bounds._information(Inside(parts), few, basis, 1.0, [scale])
     with tf.GradientTape() as tape:
         images = tf.constant(few)
         tape.watch(images)
@@ -139,7 +140,7 @@ def test_words_and_json_carry_the_assumptions(open_window, digits):
 
 def test_what_cannot_be_bounded(open_window, digits):
     x = digits[0].x
-    with pytest.raises(AuditError, match=r"the channel \['LaplaceChannel'\] on 1 tensors; expected none, or one GaussianChannel"):
+    with pytest.raises(AuditError, match=r"1 tensors stands LaplaceChannel.*Expected .* one GaussianChannel with noise on each"):
         bound(open_window.with_channel(LaplaceChannel(1.0)), x)
     with pytest.raises(AuditError, match="at least 10 finite ones"):
         bound(open_window, x[:5])
@@ -148,5 +149,28 @@ def test_what_cannot_be_bounded(open_window, digits):
     ids = keras.Input((4,), dtype="int32")
     z = keras.layers.Embedding(5, 2, name="z")(ids)
     tokens = partition(keras.Model(ids, keras.layers.Dense(2)(keras.layers.Flatten()(z))), "z")
-    with pytest.raises(AuditError, match="without gradients"):
+    with pytest.raises(AuditError, match="the device half has no gradients"):
         bound(tokens, np.zeros((20, 4), "int32"))
+
+
+def test_what_a_report_says_where_there_is_no_bound(open_window, digits):
+    x = digits[0].x
+    assert attempted(open_window, x, seed=0).startswith("no noise stands on the boundary")
+    assert "of Gaussian noise only" in attempted(open_window.with_channel(LaplaceChannel(1.0)), x, seed=0)
+    assert attempted(noisy(open_window), x[:5], seed=0).startswith("it could not be computed: Received 5 examples")
+
+
+def test_a_report_s_bound_is_that_of_a_draw_of_the_examples(monkeypatch):
+    monkeypatch.setattr(bounds, "FITTED", 500)
+    parts = noisy(linear(np.random.default_rng(7).normal(size=(6, 4))))
+    found = attempted(parts, X, seed=0)
+    assert found.fitted_on == 500
+    assert found.spectrum == pytest.approx(bound(parts, X, examples=3).spectrum, rel=0.2)
+    assert attempted(parts, X, seed=0) == found
+
+
+def test_directions_are_pushed_in_parts_where_inputs_are_large(monkeypatch):
+    parts = noisy(linear(np.random.default_rng(8).normal(size=(6, 4))))
+    whole = bound(parts, X, examples=2)
+    monkeypatch.setattr(bounds, "_TOGETHER_BYTES", 2 * X[0].nbytes)
+    assert bound(parts, X, examples=2).spectrum == pytest.approx(whole.spectrum)

@@ -13,7 +13,7 @@ import pytest
 from keras_privpart.auditing.intervals import Leakage, Score
 from keras_privpart.auditing.page import render
 from keras_privpart.auditing.readings import Reading
-from keras_privpart.auditing.report import AttackResult, AuditReport, PictureRows
+from keras_privpart.auditing.report import AttackResult, PictureRows
 from keras_privpart.threat_model import ThreatModel
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
@@ -61,7 +61,7 @@ def score(value):
 
 
 @pytest.fixture(scope="module")
-def report():
+def report(report_of):
     """A report with all that a page can show, long names included."""
     tables = [{"ssim": score(v), "mse": score(0.02), "psnr": score(17.0), "identified": score(v)} for v in (0.6, 0.5, 0.9, 0.45)]
     guesses = [{"auc": score(v), "accuracy": score(v), "advantage": score(0.3)} for v in (0.7, 0.6, 0.95)]
@@ -90,21 +90,10 @@ def report():
         readings={"boundary": curve, "floor": curve, "ceiling": curve},
     )
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 8, 3))
-    return AuditReport(
-        results=(decoder, probe),
-        defended_accuracy=score(0.91),
-        reference_accuracy=score(0.93),
-        seeds=2,
-        known=850,
-        held_out=150,
-        victims=400,
+    return report_of(
+        decoder,
+        probe,
         boundary="boundary: float32[None, 4, 4, 16] from block_4_with_a_long_name/and_another_one/conv2d_transpose",
-        boundary_bytes=1024,
-        input_bytes=3072,
-        reference="an undefended partition given by the caller",
-        settings={"epochs": 8, "batch_size": 64, "seed": 0},
-        versions={"python": "3.11.7", "tensorflow": "2.21.0"},
-        not_tested=("generative priors",),
         notes=("The test set is small (400 examples).",),
         threat_model=ThreatModel(private=("Male",)),
         reproduce="privpart-keras audit runs/faces-with-a-long-name/and-a-folder --seeds 2 --group identity/Identity_No",

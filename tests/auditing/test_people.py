@@ -5,6 +5,7 @@ import pytest
 
 from keras_privpart.auditing.attacks import ProbeAttack
 from keras_privpart.auditing.people import DISJOINT, SAME, protocols
+from keras_privpart.auditing.plans import people_cases
 from keras_privpart.auditing.protocol import audit
 from keras_privpart.auditing.splits import split
 from keras_privpart.datasets import Samples
@@ -63,6 +64,22 @@ def test_people_must_be_named():
     data = split(faces(np.arange(5), 10, 1), faces(np.arange(5), 5, 2), 0.15, 0)
     with pytest.raises(AuditError, match=r"expected 'who' among them, to tell people apart"):
         protocols(data, "who", ["Male"], seed=0)
+
+
+def test_an_unseen_attribute_changes_nothing_of_the_others():
+    def with_traits(samples):
+        person = samples.targets["task"]
+        return Samples(samples.x, {**samples.targets, "Young": person % 3 == 0, "Hat": person == 1})
+
+    train, test = with_traits(faces(np.arange(20), 10, 1)), with_traits(faces(np.arange(4, 24), 6, 2))
+    data = split(train, test, 0.15, 0)
+    alone, _ = people_cases(data, "Identity_No", ["Male"], [], (None,), 1, 32, seed=0)
+    found, impossible = people_cases(data, "Identity_No", ["Male"], ["Young", "Hat"], (None,), 1, 32, seed=0)
+    for before, after in zip(alone["Male"], found["Male"], strict=True):
+        np.testing.assert_array_equal(before.data.people, after.data.people)
+    assert [case.people for case in found["Young"]] == [SAME, DISJOINT]
+    assert found["Hat"] == []
+    assert set(impossible) == {"Hat of same people", "Hat of disjoint people"}
 
 
 def test_an_audit_never_mixes_them(open_window, digits):

@@ -22,20 +22,27 @@ def attack():
     return DecoderAttack("small", "mixed", keep=3)
 
 
-def audited(defended, undefended, digits, attack, **kwargs):
-    return audit(defended, *digits, reference=undefended, attacks=[attack], **{"seeds": 1, "epochs": 20, "batch_size": 32, **kwargs})
+@pytest.fixture(scope="module")
+def audited(open_window, digits, attack, tmp_path_factory):
+    """Audits partitions against the open window, whose own attackers are trained once."""
+    usual = {"seeds": 1, "epochs": 10, "batch_size": 64, "bound": False, "cache": tmp_path_factory.mktemp("cache")}
+
+    def of(defended, *attacks, **kwargs):
+        return audit(defended, *digits, reference=open_window, attacks=list(attacks) or [attack], **{**usual, **kwargs})
+
+    return of
 
 
 @pytest.fixture(scope="module")
-def opened(open_window, digits, attack):
+def opened(open_window, audited):
     """The audit of a boundary that is the input."""
-    return audited(open_window, open_window, digits, attack, seeds=2, epochs=15)
+    return audited(open_window, seeds=2)
 
 
 @pytest.fixture(scope="module")
-def walled(brick_wall, open_window, digits, attack):
+def walled(brick_wall, audited):
     """The audit of a boundary that is the same for every input."""
-    return audited(brick_wall, open_window, digits, attack)
+    return audited(brick_wall)
 
 
 def test_an_input_that_crosses_leaks_all(opened):
@@ -48,8 +55,8 @@ def test_an_input_that_crosses_leaks_all(opened):
     assert opened.defended_accuracy == opened.reference_accuracy
 
 
-def test_a_planted_leak_is_found(planted, open_window, digits, attack):
-    result = audited(planted, open_window, digits, attack).strongest()
+def test_a_planted_leak_is_found(planted, audited):
+    result = audited(planted).strongest()
     assert result.leakage.value > 0.9
     assert result.boundary["ssim"].value > 0.9
 
@@ -72,21 +79,34 @@ def test_reconstructions_are_judged_by_a_classifier_of_real_pictures(opened, wal
     assert "ms_ssim" not in opened.strongest().boundary
 
 
-def test_noise_lies_between_and_more_data_are_never_worse(open_window, digits, attack):
-    noisy = open_window.with_channel(GaussianChannel(stddev=0.5))
-    few, all_ = audited(noisy, open_window, digits, attack, budgets=(20, None)).results
+@pytest.fixture(scope="module")
+def noisy(open_window, audited):
+    """The audit of a boundary that is the input and noise, by attackers with few examples and with all."""
+    return audited(open_window.with_channel(GaussianChannel(stddev=0.5)), budgets=(20, None), bound=True)
+
+
+def test_noise_lies_between_and_more_data_are_never_worse(noisy):
+    few, all_ = noisy.results
     assert 0.1 < all_.leakage.low < all_.leakage.high < 0.95
     assert (few.known, all_.known) == (20, 500)
     assert all_.boundary["ssim"].value >= few.boundary["ssim"].low
     assert all_.boundary["ssim"].value > few.boundary["ssim"].value + 0.02  # and here, better
 
 
-def test_attributes(open_window, brick_wall, digits):
+def test_a_bound_stands_beside_the_attacks_where_there_is_noise(noisy, opened):
+    found = noisy.bound
+    assert found.noise
+    assert 0 < found.dfil <= found.spectrum < found.prior
+    assert (found.fitted_on, found.dimensions) == (500, 64)
+    assert found.words() in noisy.summary()
+    assert "a bound on the error" not in " ".join(noisy.not_tested)
+    assert opened.bound is None
+    assert "a bound on the error of any reconstruction: left out on request" in opened.not_tested
+
+
+def test_attributes(open_window, brick_wall, audited):
     probe = ProbeAttack("odd", "mlp")
-    opened, walled = (
-        audit(p, *digits, private="odd", reference=open_window, attacks=[probe], seeds=1, epochs=12, batch_size=32)
-        for p in (open_window, brick_wall)
-    )
+    opened, walled = (audited(p, probe, private="odd") for p in (open_window, brick_wall))
     assert opened.kinds == walled.kinds == ("odd",)
     assert opened.strongest("odd").headline == "auc"
     assert opened.strongest("odd").leakage.value == pytest.approx(1.0, abs=0.01)
@@ -111,17 +131,33 @@ def test_tokens_and_several_tensors():
     assert report.pictures is None
 
 
-def test_report_says_what_a_reader_must_know(open_window, digits, attack):
+def test_attributes_that_no_defence_was_trained_for(open_window, digits):
+    train, test = (Samples(s.x, {**s.targets, "round": np.isin(s.targets["task"], (0, 6, 8, 9))}) for s in digits)
+    names = ["linear probe, odd", "linear probe, round (not defended)"]
+    report = audit(open_window, train, test, "odd", open_window, 1, attacks=names, unseen="round", epochs=3)
+    assert report.kinds == ("odd", "round")
+    assert report.unseen == ("round",)
+    assert report.strongest("round").boundary["auc"].value > 0.8
+    assert report.threat_model.private == ("odd",)
+    assert "reads round (an attribute that no defence was trained for) at AUC" in report.summary()
+    assert "reads odd at AUC" in report.summary()
+    assert "attributes other than odd, round" in report.not_tested
+    assert not any("unseen attribute: the threat model calls for it" in text for text in report.not_tested)
+    assert "unseen=['round']" in report.reproduce
+
+
+def test_report_says_what_a_reader_must_know(open_window, audited):
     steps = []
-    report = audited(open_window, open_window, digits, attack, epochs=2, progress=lambda *step: steps.append(step))
-    assert [s[0] for s in steps] == [0, 1, 2, 3, 4, 5]
-    assert {s[1] for s in steps} == {5}
+    report = audited(open_window, bound=True, progress=lambda *step: steps.append(step))
+    assert [s[0] for s in steps] == [0, 1, 2, 3, 4, 5, 6]
+    assert {s[1] for s in steps} == {6}
     assert steps[-1][2] == "done"
     assert (report.known, report.held_out, report.victims, report.seeds) == (425, 75, 150, 1)
     assert any("small (150 examples)" in note for note in report.notes)
     assert "private attributes: none was named" in report.not_tested
     assert report.input_bytes == 8 * 8 * 4
-    assert report.settings["epochs"] == 2
+    assert report.settings["epochs"] == 10
+    assert any(text.startswith("a bound on the error of any reconstruction: no noise stands") for text in report.not_tested)
     assert report.versions["keras_privpart"] == keras_privpart.__version__
 
 
@@ -237,11 +273,12 @@ def test_the_threat_model_decides(digits, classifier):
 
 def test_a_threat_model_chooses_the_attacks(digits):
     model = ThreatModel(private=("odd",), data="training", device_weights=False)
-    wanted, left_out = plans.members(None, model, model.private, 8, digits[1])
-    assert {a.family for a in wanted} | {"unseen attribute"} == set(model.attacks()) - {"membership"}
+    wanted, left_out = plans.members(None, model, model.private, ("task",), 8, digits[1])
+    assert {a.family for a in wanted} == set(model.attacks()) - {"membership"}
+    assert {a.kind for a in wanted if a.family == "unseen attribute"} == {"task"}
     assert [a.name for a in wanted][:4] == [a.name for a in standard()][:4]
     assert "do not say which examples the model was trained on" in next(r for name, r in left_out.items() if "member" in name)
-    assert {a.name for a in plans.members(None, None, ("odd",), 8, digits[1])[0]} == {a.name for a in standard(["odd"])}
+    assert {a.name for a in plans.members(None, None, ("odd",), (), 8, digits[1])[0]} == {a.name for a in standard(["odd"])}
 
 
 def test_attacks_that_cannot_reach_the_boundary_are_not_tested(digits, classifier):
@@ -276,11 +313,16 @@ def odd(data, values):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda a: a.update(private=["Male"]), r"expected the private key 'Male'"),
+        (lambda a: a.update(private=["Male"]), "expected the attribute 'Male' among them"),
         (lambda a: a.update(train=odd(a["train"], np.zeros(500, int)), private=["odd"]), "one value of 'odd' in train"),
         (lambda a: a.update(test=odd(a["test"], np.linspace(0, 1, 150)), private=["odd"]), r"'odd' of test as float64\[150\]"),
         (lambda a: a.update(test=a["train"][:100]), "100 of 100 test examples"),
         (lambda a: a.update(train=Samples(a["train"].x * 2 - 1, a["train"].targets)), r"images from -1 to 1; expected floats in \[0, 1\]"),
+        (
+            lambda a: a.update(private=["odd"], unseen=["odd"]),
+            r"the attributes \['odd'\] twice; expected each once: as private, or as unseen",
+        ),
+        (lambda a: a.update(unseen=["Young"]), "expected the attribute 'Young' among them"),
         (lambda a: a.update(seeds=0), "seeds=0"),
         (lambda a: a.update(epochs=1.5), "epochs=1.5"),
         (lambda a: a.update(attacks=[]), r"the attacks \[\]"),

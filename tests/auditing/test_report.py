@@ -11,6 +11,7 @@ import pytest
 
 from keras_privpart.auditing.bounds import Bound
 from keras_privpart.auditing.intervals import Leakage, Score
+from keras_privpart.auditing.page import render
 from keras_privpart.auditing.readings import Reading
 from keras_privpart.auditing.report import AttackResult, AuditReport, PictureRows, check_absent
 from keras_privpart.errors import AuditError
@@ -40,31 +41,17 @@ def decoder(name, boundary, floor, ceiling, leakage):
 
 
 @pytest.fixture
-def report():
+def report(report_of):
     probe = {"auc": score(0.71), "accuracy": score(0.6), "advantage": Score(NAN, NAN, NAN, (NAN, NAN))}
     curve = Reading(((0.8, 0.2), (0.3, 0.7)), ((0.0, 0.0), (0.2, 0.6), (1.0, 1.0)))
     spread = {"boundary": curve, "floor": curve, "ceiling": Reading(((0.9, 0.1), (0.1, 0.9)), ((0.0, 0.0), (0.0, 0.9), (1.0, 1.0)))}
     undefined = Leakage(None, reason="ceiling - floor is 0.001: no room between them")
     images = np.random.default_rng(0).uniform(size=(4, 5, 8, 8, 1))
-    return AuditReport(
-        results=(
-            AttackResult("mlp probe, Male", "Male", "auc", probe, {"answer": probe}, "answer", probe, undefined, readings=spread),
-            decoder("weak", 0.55, 0.50, 0.80, 0.17),
-            decoder("strong", 0.60, 0.55, 0.95, 0.12),
-        ),
-        defended_accuracy=score(0.91),
+    return report_of(
+        AttackResult("mlp probe, Male", "Male", "auc", probe, {"answer": probe}, "answer", probe, undefined, readings=spread),
+        decoder("weak", 0.55, 0.50, 0.80, 0.17),
+        decoder("strong", 0.60, 0.55, 0.95, 0.12),
         reference_accuracy=None,
-        seeds=2,
-        known=850,
-        held_out=150,
-        victims=400,
-        boundary="boundary: float32[None, 4, 4, 16] from cut",
-        boundary_bytes=1024,
-        input_bytes=3072,
-        reference="an undefended partition given by the caller",
-        settings={"epochs": 8, "batch_size": 64, "seed": 0},
-        versions={"python": "3.11.7"},
-        not_tested=("generative priors",),
         notes=("The test set is small (400 examples).",),
         threat_model=ThreatModel(private=("Male",), device_weights=False),
         reproduce="privpart-keras audit runs/faces --seeds 2",
@@ -80,6 +67,16 @@ def test_a_bound_is_printed_and_kept(report, tmp_path):
     folder = bounded.save(tmp_path / "report")
     assert AuditReport.load(folder).bound == bound
     assert "What no attacker can undercut, under assumptions" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_an_attribute_that_no_defence_was_trained_for_is_marked(report):
+    assert report.unseen == ()
+    unseen = replace(report, results=(replace(report.results[0], family="unseen attribute"), *report.results[1:]))
+    assert unseen.unseen == ("Male",)
+    marked = "Male (an attribute that no defence was trained for)"
+    for text, other in ((unseen.summary(), report.summary()), (render(unseen), render(report))):
+        assert marked in text
+        assert marked not in other
 
 
 def test_the_strongest_attack_counts(report):

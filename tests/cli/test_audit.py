@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from keras_privpart.auditing.intervals import Leakage, Score
-from keras_privpart.auditing.report import AttackResult, AuditReport
+from keras_privpart.auditing.report import AttackResult
+from keras_privpart.cli.audit import _loading, _name
+from keras_privpart.cli.data_source import DataSource
 from keras_privpart.cli.main import main
 from keras_privpart.exporting.bundle import export
 from keras_privpart.partitioning.cut import partition
@@ -20,25 +22,10 @@ def parts(model_file):
 
 
 @pytest.fixture(scope="module")
-def report():
+def report(report_of):
     scores = [{"ssim": Score(value, value, value, (value,))} for value in (0.6, 0.5, 0.9)]
     leakage = Leakage(0.25, 0.2, 0.3)
-    return AuditReport(
-        results=(AttackResult("decoder", "reconstruction", "ssim", scores[0], {"answer": scores[1]}, "answer", scores[2], leakage),),
-        defended_accuracy=None,
-        reference_accuracy=None,
-        seeds=1,
-        known=10,
-        held_out=2,
-        victims=10,
-        boundary="z",
-        boundary_bytes=8,
-        input_bytes=256,
-        reference="given",
-        settings={"epochs": 1},
-        versions={},
-        not_tested=(),
-    )
+    return report_of(AttackResult("decoder", "reconstruction", "ssim", scores[0], {"answer": scores[1]}, "answer", scores[2], leakage))
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +90,29 @@ def test_the_run_s_own_data_and_options_reach_the_audit(run, trained, monkeypatc
         return report
 
     monkeypatch.setattr("keras_privpart.auditing.protocol.audit", attack)
-    options = ("--attacks", "decoder", "--attacks", "attribute probe", "--budget", "100", "--seeds", "2", "--group", "label")
-    written = json.loads(run("audit", trained, *options, "--no-pictures", "--overwrite", "--json").stdout)
+    options = ["--attacks", "decoder", "--attacks", "attribute probe", "--budget", "100", "--seeds", "2"]
+    options += ["--group", "label", "--unseen", "label", "--no-pictures", "--no-bound"]
+    written = json.loads(run("audit", trained, *options, "--overwrite", "--json").stdout)
     assert given["trained_on"] is given["train"]
     assert given["attacks"] == ("decoder", "attribute probe")
     assert given["budgets"] == (100, None)
     assert given["group"] == "label"
     assert set(given["train"].targets) == {"task", "label"}
     assert given["private"] == []
+    assert given["unseen"] == ["label"]
+    assert given["bound"] is False
     assert given["pictures"] == 0
     assert given["cache"] == trained / "audit-cache"
-    words = "--attacks decoder --attacks 'attribute probe' --budget 100 --group label --seeds 2 --seed 0"
+    words = "--attacks decoder --attacks 'attribute probe' --budget 100 --unseen label --group label --seeds 2 --no-bound --seed 0"
     assert written["reproduce"] == f"privpart-keras audit {trained} {words}"
     run("audit", trained, "--no-cache", "--overwrite")
     assert given["cache"] is None
+    assert given["bound"] is True
     assert given["attacks"] == "standard"
+
+
+def test_keys_that_the_training_did_not_load_are_loaded():
+    source = DataSource("celeb_faces", task="identity/Identity_No", private=("attributes/Male",))
+    loading = _loading(source, "attributes/Smiling", "attributes/Male", "identity/Identity_No", "attributes/Smiling")
+    assert loading == replace(source, private=("attributes/Male", "attributes/Smiling"))
+    assert [_name(source, key) for key in ("attributes/Smiling", "identity/Identity_No")] == ["Smiling", "task"]

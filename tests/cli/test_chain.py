@@ -20,7 +20,7 @@ def chain(tmp_path_factory, model_file):
     for arguments in (
         ["partition", model_file, "--at", "narrow", "--out", folder / "run"],
         ["train", folder / "run", "--dataset", "digits", "--epochs", "3", "--noise", "0.3", "--seed", "1"],
-        ["audit", folder / "run", "--seeds", "1", "--epochs", "4"],
+        ["audit", folder / "run", "--seeds", "1", "--epochs", "1", "--attacks", "decoder, small, mse"],
         ["export", folder / "run", "--to", folder / "digits"],
     ):
         command = [sys.executable, "-m", "keras_privpart.cli", *map(str, arguments), "--json"]
@@ -30,7 +30,7 @@ def chain(tmp_path_factory, model_file):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(chain):
     """Address of `privpart-keras serve`, stopped by SIGTERM."""
     command = [sys.executable, "-m", "keras_privpart.cli", "serve", str(chain / "digits"), "--engine", "local", "--port", "0", "--json"]
@@ -87,6 +87,17 @@ def test_an_encoded_version_with_litert_beside_the_first(chain, run, tmp_path):
     assert "Version 2 of 'digits' (canary)" in shown
     assert "leakage not measured" in shown
     assert json.loads(run("promote", tmp_path / "digits", "--version", 2, "--json").stdout)["labels"] == {"stable": 2, "canary": 2}
+
+
+def test_an_optimised_half_is_exported_without_the_audit_of_another(chain, run, tmp_path):
+    made = json.loads(
+        run("export", chain / "run", "--to", tmp_path / "b", "--optimize", "prune:0.5", "--optimize-steps", 10, "--json").stdout
+    )
+    assert (made["optimization"], made["audited"]) == ("prune:0.5, 10 steps", False)
+    reference, row = made["measurements"]
+    assert reference["leakage"] is not None
+    assert (row["leakage"], row["accuracy"] > 0) == (None, True)
+    assert "expected 'prune:0.5'" in run("export", chain / "run", "--to", tmp_path / "c", "--optimize", "prune", code=1).stderr
 
 
 def test_predict_queries_the_server(chain, server, run, tmp_path):

@@ -151,7 +151,7 @@ class TestTable:
 def test_a_killed_sweep_goes_on_where_it_was(run, tmp_path, model_file):
     out = tmp_path / "sweep"
     arguments = ["sweep", model_file, "--dataset", "digits", "--at", "narrow", "--channel", "none", "--channel", "quantize:2"]
-    arguments += ["--seeds", 1, "--epochs", 1, "--attack-epochs", 1, "--out", out]
+    arguments += ["--seeds", 1, "--epochs", 1, "--attacks", "decoder, small, mse", "--attack-epochs", 1, "--out", out]
     command = [sys.executable, "-m", "keras_privpart.cli", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 300
@@ -162,6 +162,7 @@ def test_a_killed_sweep_goes_on_where_it_was(run, tmp_path, model_file):
     assert first, "no job ended before the sweep was killed"
     before = {path: path.stat().st_mtime_ns for path in out.glob(f"runs/*/{RESULT}")}
     found = json.loads(run(*arguments, "--json").stdout)
+    assert {row["attacks"] for path in out.glob(f"runs/*/{RESULT}") for row in json.loads(path.read_text())["kinds"].values()} == {1}
     assert (found["jobs"], found["done_before"], found["failed"]) == (2, len(before), {})
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["setting"]["defence"]["channel"] for row in found["rows"]} == {"none", "quantize:2"}

@@ -43,7 +43,7 @@ class AttributeAttack(Attack):
         if len(self._classes) < 2:
             raise AuditError(
                 f"Received one value of {self.attribute!r} in the attacker's data, {self._classes[0]!r}; expected at least two. "
-                "Give data in which the attribute varies, or leave it out of private."
+                "Give data in which the attribute varies, or leave it out."
             )
         self._learn(view, (known.x, self._indices(values[0])), (held_out.x, self._indices(values[1])), effort, seed)
 
