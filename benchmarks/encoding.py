@@ -33,6 +33,9 @@ def network() -> keras.Model:
     image = keras.Input((SIDE, SIDE, 3), name="image")
     scaled = keras.layers.Rescaling(2.0, offset=-1.0)(image)
     base = keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg", alpha=0.5, input_tensor=scaled)
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # the network's own 0.999 needs more steps than are taken here
     return keras.Model(image, keras.layers.Dense(CLASSES, name="scores")(base.output), name="mobilenet")
 
 

@@ -14,7 +14,8 @@ from .model_source import load_model, model_argument
 @model_argument
 @click.option("--at", multiple=True, metavar="TENSOR", help="Where to cut; repeat it for several tensors.  [default: the advisor's choice]")
 @click.option("--public", "public_inputs", multiple=True, metavar="INPUT", help="Input that the server may read raw; may be repeated.")
-@click.option("--bottleneck", type=click.IntRange(min=1), help="Features that cross at each place; adds two layers, to be trained.")
+@click.option("--bottleneck", type=click.IntRange(min=1), help="Features that cross; adds two layers, to be trained.")
+@click.option("--bottleneck-over", type=click.Choice(["place", "example"]), default="place", help="So many at each place, or in all.")
 @click.option("--device-budget", type=click.FloatRange(min=0), help="Multiply-adds that the device may spend, for the advisor's choice.")
 @click.option("--network", help="Speed such as 10Mbit/s: the advisor then takes the cut with the shortest estimated time.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder to write, such as runs/mnist.")
@@ -25,6 +26,7 @@ def partition(
     at: tuple[str, ...],
     public_inputs: tuple[str, ...],
     bottleneck: int | None,
+    bottleneck_over: str,
     device_budget: float | None,
     network: str | None,
     out: Path,
@@ -40,8 +42,9 @@ def partition(
     loaded = load_model(model)
     from keras_privpart.partitioning.cut import partition as cut
 
+    narrow = {"bottleneck": bottleneck, "bottleneck_over": bottleneck_over}
     budget = {"device_budget": device_budget, "network": network}
-    parts = cut(loaded, at=list(at) or None, public_inputs=public_inputs, bottleneck=bottleneck, **budget)
+    parts = cut(loaded, at=list(at) or None, public_inputs=public_inputs, **narrow, **budget)
     parts.save(out, overwrite=overwrite)
     device, server = parts.device.count_params(), parts.server.count_params()
     payload = {

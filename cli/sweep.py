@@ -29,6 +29,7 @@ _WEIGHT = click.FloatRange(min=0)
 @data_options(required=True)
 @click.option("--at", multiple=True, metavar="TENSOR", help="Cut to try, a+b for two tensors; may be repeated.  [default: the advisor's]")
 @click.option("--bottleneck", type=click.IntRange(min=0), multiple=True, default=(0,), help="Features that cross, 0 for all.")
+@click.option("--bottleneck-over", type=click.Choice(["place", "example"]), default="place", help="So many at each place, or in all.")
 @click.option("--channel", type=Term(CHANNELS, none=True), multiple=True, default=("none",), help="Channel to try; may be repeated.")
 @click.option("--reconstruction", type=_WEIGHT, multiple=True, default=(1.0,), help="Weight to try of the adversary; may be repeated.")
 @click.option("--attribute", type=_WEIGHT, multiple=True, default=(1.0,), help="Weight to try of each --private attribute's adversary.")
@@ -58,9 +59,7 @@ def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: A
       privpart-keras sweep examples.models:lenet --dataset mnist --at bottleneck --channel none --channel gaussian:0.5 --out runs/sweep
     """
     cluster = {name: options.pop(name) for name in ("scheduler", "workers", "retries")}
-    settings = _settings(
-        **{name: options.pop(name) for name in ("at", "bottleneck", "channel", "reconstruction", "attribute", "regularizer", "seeds")}
-    )
+    settings = _settings(**{name: options.pop(name) for name in (*_VARIED, "bottleneck_over", "seeds")})
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate")}
     recipe["initial"] = "pretrained" if options.pop("pretrained") else None
     audit = {"attacks": options.pop("attacks"), "seeds": options.pop("attack_seeds"), "epochs": options.pop("attack_epochs")}
@@ -97,7 +96,7 @@ def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: A
 
 def _settings(**values: Any) -> list[Setting]:
     """Every combination, the seeds innermost."""
-    seeds = range(values.pop("seeds"))
+    seeds, over = range(values.pop("seeds")), values.pop("bottleneck_over")
     values["at"] = tuple(tuple(text.split("+")) for text in values["at"]) or ((),)
     found = []
     for row in itertools.product(*values.values()):
@@ -106,7 +105,7 @@ def _settings(**values: Any) -> list[Setting]:
         defence = DefenceSource(
             reconstruction=chosen["reconstruction"], attribute=chosen["attribute"], channel=chosen["channel"], regularizer=regularizer
         )
-        found += [Setting(chosen["at"], chosen["bottleneck"] or None, defence, seed) for seed in seeds]
+        found += [Setting(chosen["at"], chosen["bottleneck"] or None, over, defence, seed) for seed in seeds]
     return list(dict.fromkeys(found))
 
 

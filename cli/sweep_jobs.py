@@ -32,17 +32,20 @@ class Setting:
     Attributes:
         at: addresses of the cut's tensors; empty for the advisor's choice.
         bottleneck: features that cross; None for as many as there are.
+        bottleneck_over: `"place"` or `"example"`, see `with_bottleneck`.
         defence: what is trained against.
         seed: of initial weights, training and attackers.
     """
 
     at: tuple[str, ...]
     bottleneck: int | None
+    bottleneck_over: str
     defence: DefenceSource
     seed: int
 
     def __str__(self) -> str:
-        words = ["+".join(self.at) or "advised", *([f"bottleneck-{self.bottleneck}"] if self.bottleneck else [])]
+        narrow = [f"bottleneck-{self.bottleneck}-a-{self.bottleneck_over}"] if self.bottleneck else []
+        words = ["+".join(self.at) or "advised", *narrow]
         words += [self.defence.channel or "none", *self.defence.regularizer, f"r{self.defence.reconstruction:g}"]
         return "_".join([*words, f"a{self.defence.attribute:g}", f"seed{self.seed}"]).replace(":", "-").replace("/", "-")
 
@@ -122,7 +125,8 @@ def _carry_out(job: Job) -> Result:
     if job.recipe["initial"] is None:
         keras.utils.set_random_seed(setting.seed)
         model = keras.models.clone_model(model)  # with new weights
-    partition(model, at=list(setting.at) or None, bottleneck=setting.bottleneck).save(job.folder)
+    narrow = {"bottleneck": setting.bottleneck, "bottleneck_over": setting.bottleneck_over}
+    partition(model, at=list(setting.at) or None, **narrow).save(job.folder)
     train_run(job.folder, job.source, job.source.load(), {**job.recipe, "seed": setting.seed}, setting.defence)
     report = attack_run(job.folder, seed=setting.seed, **job.audit)
     return {"setting": asdict(setting), "run": str(job.folder.relative_to(job.out)), **report.contract_summary()}

@@ -15,7 +15,7 @@ def load(data_dir: str | None, scale: Scale) -> Any:
     from keras_privpart import datasets
 
     data = datasets.load("mnist", data_dir=data_dir, download=data_dir is None)
-    return datasets.Dataset(data.name, subset(data.train, scale.train), subset(data.test, scale.test), data.classes)
+    return datasets.Dataset(data.name, subset(data.train, scale.train), data.test, data.classes)
 
 
 def lenet(scale: Scale, classes: int, seed: int) -> Any:
@@ -37,9 +37,9 @@ TASK = Task(
     lenet,
     cut="conv_2",
     scales={
-        "small": Scale(width=8, epochs=8, seeds=1, audit_seeds=1, attacks=("standard",), train=15_000, test=2_000),
+        "small": Scale(8, 16, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=16_000, attackers=4_000, victims=1_000),
         "full": Scale(width=8, epochs=30, seeds=3, audit_seeds=3, attacks=("full",)),
-        "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, test=96, audit_epochs=1),
+        "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, victims=96, audit_epochs=1),
     },
     bottleneck=2,
 )

@@ -14,6 +14,7 @@ from experiment import main
 from task import Scale, Task, subset
 
 PRIVATE, UNSEEN = ("Male",), ("Smiling", "Young", "Eyeglasses")
+PROBES = ("attribute probe", "unseen attribute")
 
 
 def load(data_dir: str | None, scale: Scale) -> Any:
@@ -26,7 +27,7 @@ def load(data_dir: str | None, scale: Scale) -> Any:
     train, test, classes = data.train, data.test, dict(data.classes)
     if scale.people is not None:
         train, test, classes["task"] = _balanced(train, test, scale.people)
-    return datasets.Dataset(data.name, subset(train, scale.train), subset(test, scale.test), classes)
+    return datasets.Dataset(data.name, subset(train, scale.train), test, classes)
 
 
 def _balanced(train: Any, test: Any, each: int) -> tuple[Any, Any, int]:
@@ -69,7 +70,7 @@ TASK = Task(
     face_network,
     cut="pool_1",
     scales={
-        "small": Scale(width=24, epochs=40, seeds=1, audit_seeds=1, attacks=("standard",), side=32, people=30),
+        "small": Scale(24, 40, 1, 1, ("decoder, small, mse", "decoder, medium, mixed", *PROBES), side=32, people=30),
         "full": Scale(width=48, epochs=120, seeds=3, audit_seeds=3, attacks=("full",), side=64),
         "quick": Scale(8, 1, 1, 1, ("decoder, small, mse", "linear probe, Male"), side=32, people=4, audit_epochs=1),
     },

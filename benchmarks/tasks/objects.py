@@ -17,7 +17,7 @@ def load(data_dir: str | None, scale: Scale) -> Any:
     from keras_privpart import datasets
 
     data = datasets.load("cifar10", data_dir=data_dir, download=data_dir is None)
-    return datasets.Dataset(data.name, subset(data.train, scale.train), subset(data.test, scale.test), data.classes)
+    return datasets.Dataset(data.name, subset(data.train, scale.train), data.test, data.classes)
 
 
 def six_convolutions(scale: Scale, classes: int, seed: int) -> Any:
@@ -42,9 +42,9 @@ TASK = Task(
     six_convolutions,
     cut="relu_4",
     scales={
-        "small": Scale(width=16, epochs=10, seeds=1, audit_seeds=1, attacks=("standard",), train=10_000, test=1_000),
+        "small": Scale(16, 12, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=10_000, attackers=4_000, victims=1_000),
         "full": Scale(width=64, epochs=100, seeds=3, audit_seeds=3, attacks=("full",)),
-        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, test=96, audit_epochs=1),
+        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, victims=96, audit_epochs=1),
     },
     other_cuts=("relu_2", "relu_6"),
     mirror=True,

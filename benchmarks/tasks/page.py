@@ -51,7 +51,7 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
     """One run of a task: a table for everything that was attacked."""
     first = rows[0]
     lines = [f"## {first['title']}", "", _setting(first), ""]
-    plain = {row["cut"]: row["audit"]["task_accuracy"]["defended"] for row in rows if row["defence"] == UNDEFENDED}
+    plain = {row["cut"]: row["accuracy"] for row in rows if row["defence"] == UNDEFENDED}
     for kind in dict.fromkeys(kind for row in rows for kind in row["audit"]["kinds"]):
         found = [row for row in rows if kind in row["audit"]["kinds"]]
         score = found[0]["audit"]["kinds"][kind]["score"].replace("_", " ")
@@ -72,13 +72,12 @@ def _setting(row: Mapping[str, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any], kind: str, plain: float | None) -> Sequence[str]:
-    audit, found = row["audit"], row["audit"]["kinds"][kind]
-    accuracy = audit["task_accuracy"]["defended"]
-    drop = "" if plain is None or accuracy is None else f"{100 * (plain - accuracy):.1f}"
+    found = row["audit"]["kinds"][kind]
+    drop = "" if plain is None else f"{100 * (plain - row['accuracy']):.1f}"
     return (
         f"`{row['cut']}`",
         row["defence"],
-        "" if accuracy is None else f"{100 * accuracy:.1f} %",
+        f"{100 * row['accuracy']:.1f} %",
         drop,
         f"{found['boundary']:.3f}",
         f"{found['floor']:.3f}",

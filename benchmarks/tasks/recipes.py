@@ -5,9 +5,11 @@ Peers' rows are re-implementations of the idea, trained for the same epochs on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from task import Task
 
 from keras_privpart.training.recipe import Defence
 
@@ -16,37 +18,39 @@ UNDEFENDED, OURS = "undefended", "bottleneck + noise + adversaries (ours)"
 
 @dataclass(frozen=True)
 class Row(Defence):
-    """A defence, made afresh for each seed, and the features that its bottleneck lets through, where it has one."""
+    """A defence, made afresh for each seed, and how many features of the whole example its bottleneck lets through, where it has one."""
 
     bottleneck: int | None = None
 
 
-def recipes(classes: int, private: Sequence[str], bottleneck: int) -> dict[str, Callable[[], Row]]:
+def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
     """All rows by name.
 
     Args:
+        task: whose they are.
         classes: of the task.
-        private: attributes to hide, each of two classes.
-        bottleneck: features let through where there is a bottleneck.
     """
     import keras_privpart as kp
     from keras_privpart.training import goals, regularizers
 
     def readers(goal: Any = None, weight: float = 1.0) -> list[Any]:
-        return [kp.AttributeAdversary(name, 2, weight, kind=("linear", "mlp", "conv"), goal=goal) for name in private]
+        return [kp.AttributeAdversary(name, 2, weight, kind=("linear", "mlp"), goal=goal) for name in task.private]
 
     def ours() -> Row:
         decoders = [
-            kp.ReconstructionAdversary(1.0, "mse", name="decoder_mse"),
-            kp.ReconstructionAdversary(1.0, "ssim", name="decoder_ssim"),
+            kp.ReconstructionAdversary(task.weight, "mse", size="small", name="decoder_mse"),
+            kp.ReconstructionAdversary(task.weight, "ssim", size="small", name="decoder_ssim"),
         ]
-        return Row([*decoders, *readers()], kp.GaussianChannel(0.5), bottleneck=bottleneck)
+        return Row([*decoders, *readers()], kp.GaussianChannel(task.noise), bottleneck=task.bottleneck)
 
     rows: dict[str, Callable[[], Row]] = {
         UNDEFENDED: Row,
         OURS: ours,
+        "bottleneck + noise (ours without its adversaries)": lambda: Row(
+            channel=kp.GaussianChannel(task.noise), bottleneck=task.bottleneck
+        ),
         "noise only": lambda: Row(channel=kp.GaussianChannel(1.0)),
-        "bottleneck only": lambda: Row(bottleneck=bottleneck),
+        "bottleneck only": lambda: Row(bottleneck=task.bottleneck),
         "NoPeek (distance correlation)": lambda: Row(regularizers=[regularizers.DistanceCorrelation(1.0)]),
         "DeepObfuscator-like (decoder and attribute adversaries, alternating)": lambda: Row(
             [kp.ReconstructionAdversary(1.0, "ms-ssim"), *readers()], mode="alternating"
@@ -55,6 +59,6 @@ def recipes(classes: int, private: Sequence[str], bottleneck: int) -> dict[str, 
             channel=kp.GaussianChannel(1.0), regularizers=[regularizers.ConditionalEntropy(classes)]
         ),
     }
-    if private:
+    if task.private:
         rows["MaxEnt (attribute heads pushed to maximum entropy)"] = lambda: Row(readers(goals.MaximumEntropy()))
     return rows

@@ -17,7 +17,9 @@ class Scale:
         seeds: trained models of every row.
         audit_seeds: attackers of each kind against every model.
         attacks: names, as `audit(attacks=...)` takes them.
-        train, test: how many examples are used; None for all.
+        train: how many examples models are trained on; None for all.
+        attackers: how many of these the attackers have; None for all.
+        victims: how many test examples are attacked; None for all. The task's accuracy is always that of all test examples.
         side: of the pictures, in pixels; None as they are stored.
         people: of each gender, those with the most pictures; None for everybody.
         audit_epochs: of every attacker; None for the audit's own choice.
@@ -29,7 +31,8 @@ class Scale:
     audit_seeds: int
     attacks: tuple[str, ...]
     train: int | None = None
-    test: int | None = None
+    attackers: int | None = None
+    victims: int | None = None
     side: int | None = None
     people: int | None = None
     audit_epochs: int | None = None
@@ -51,7 +54,9 @@ class Task:
         unseen: attributes that the audit attacks all the same.
         group: key of the target that says whose picture it is; attributes are then attacked under both protocols.
         mirror: whether models are trained on mirrored pictures as well.
-        bottleneck: features that our recipe and the bottleneck row let through.
+        bottleneck: features that our recipe and the bottleneck row let through, of the whole example.
+        noise: standard deviation of our recipe's Gaussian noise.
+        weight: of our recipe's adversaries against the picture.
     """
 
     name: str
@@ -65,7 +70,9 @@ class Task:
     unseen: tuple[str, ...] = ()
     group: str | None = None
     mirror: bool = False
-    bottleneck: int = 4
+    bottleneck: int = 32
+    noise: float = 0.5
+    weight: float = 0.3
 
 
 def subset(samples: Any, count: int | None, seed: int = 0) -> Any:

@@ -182,7 +182,7 @@ def _compressed(data: bytes) -> int:
 
 def in_memory(partition: Partition, contract: Contract) -> Run:
     """The device half in memory as a function of arrays by name."""
-    function = tf.function(device_function(partition))
+    function = tf.function(device_function(partition), reduce_retracing=True)
 
     def run(inputs: Arrays) -> Arrays:
         return numpy_of(function(*(tf.constant(inputs[spec.name]) for spec in contract.inputs)))

@@ -50,7 +50,7 @@ class Measurer:
 
     def reference(self, partition: Partition, run: Run, audit: AuditReport | None) -> dict[str, Any]:
         """The row that the others are read against: both halves in memory, neither optimised nor encoded, and the audit of these."""
-        function = tf.function(server_function(partition, self.contract.outputs))
+        function = tf.function(server_function(partition, self.contract.outputs), reduce_retracing=True)
 
         def score(boundary: Arrays) -> Arrays:
             return numpy_of(function(*(tf.constant(boundary[spec.name]) for spec in partition.boundary.tensors)))

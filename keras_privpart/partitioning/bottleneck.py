@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Squeeze(keras.layers.Dense):
-    """Down to a few features, linearly, at each place of the grid on its own (a 1x1 convolution). Ends the device half."""
+    """Down to a few features, linearly, at each place of the grid (a 1x1 convolution) or of a flat tensor. Ends the device half."""
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -24,7 +25,10 @@ class Expand(keras.layers.Dense):
     """Back to as many features as the server half takes, likewise. Begins the server half."""
 
 
-def narrowed(parts: Partition, features: int) -> tuple[keras.Model, list[str]]:
+OVER = ("place", "example")
+
+
+def narrowed(parts: Partition, features: int, over: str) -> tuple[keras.Model, list[str]]:
     """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
 
     Raises:
@@ -32,8 +36,10 @@ def narrowed(parts: Partition, features: int) -> tuple[keras.Model, list[str]]:
     """
     if parts.channel:
         raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
+    if over not in OVER:
+        raise CutError(f"Received over={over!r}; expected one of {', '.join(OVER)}. Choose one of them.")
     outputs = keras.tree.flatten(parts.device.output)
-    widths = [z.shape[-1] for z in outputs if _narrows(z)]
+    widths = [z.shape[-1] if over == "place" else _size(z) for z in outputs if _narrows(z)]
     if not widths or isinstance(features, bool) or not isinstance(features, int) or not 1 <= features < min(widths):
         raise CutError(
             f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number "
@@ -47,9 +53,12 @@ def narrowed(parts: Partition, features: int) -> tuple[keras.Model, list[str]]:
             expanded.append(z)
             continue
         suffix = f"_{i}" if len(outputs) > 1 else ""
-        down, up = _pair(z, features, suffix)
+        flat = over == "example" and len(z.shape) > 2
+        narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
+        down, up = _pair(narrow, features, suffix)
         squeezed.append(down.name)
-        expanded.append(up(down(z)))
+        wide = up(down(narrow))
+        expanded.append(keras.layers.Reshape(z.shape[1:], name=f"bottleneck_shape{suffix}", dtype=z.dtype)(wide) if flat else wide)
     names = [name or source for name, source in zip(squeezed, parts.boundary.sources, strict=True)]
     public = [x for x in parts.model.inputs if x.name.split(":")[0] in parts.public_inputs]
     if public:
@@ -60,6 +69,11 @@ def narrowed(parts: Partition, features: int) -> tuple[keras.Model, list[str]]:
 
 def _narrows(z: Any) -> bool:
     return keras.backend.is_float_dtype(z.dtype)
+
+
+def _size(z: Any) -> int:
+    """Values of one example; 0 where a dimension is open."""
+    return 0 if None in z.shape[1:] else math.prod(z.shape[1:])
 
 
 def _pair(z: Any, features: int, suffix: str) -> tuple[Squeeze, Expand]:

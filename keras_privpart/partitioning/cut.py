@@ -57,6 +57,7 @@ def partition(
     public_inputs: Sequence[str] = (),
     independent: bool = False,
     bottleneck: int | None = None,
+    bottleneck_over: str = "place",
     device_budget: float | None = None,
     network: str | None = None,
 ) -> Partition:
@@ -73,7 +74,8 @@ def partition(
         public_inputs: names of inputs that the server half may read raw, beside the boundary. All others never leave the device.
         independent: whether the halves get layers of their own, with copies of the model's weights and state. `result.model` is then
             the whole model on those layers.
-        bottleneck: features that cross at each place of the boundary, fewer than now (`with_bottleneck`). None for as many as there are.
+        bottleneck: features that cross, fewer than now (`with_bottleneck`). None for as many as there are.
+        bottleneck_over: `"place"` for so many at each place of the boundary's grid, `"example"` for so many in all.
         device_budget: multiply-adds that the device may spend on one example, for the advisor's choice.
         network: speed of the network, such as `"10Mbit/s"`: lets the advisor choose the cut with the shortest estimated time
             (`CutTable.fastest`) instead of the fewest bytes.
@@ -107,10 +109,10 @@ def partition(
     boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
     _warn_of_lambdas(graph)
     parts = _halves(_on_copies(graph) if independent else graph, boundary, separation)
-    return parts if bottleneck is None else with_bottleneck(parts, bottleneck)
+    return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over)
 
 
-def with_bottleneck(parts: Partition, features: int) -> Partition:
+def with_bottleneck(parts: Partition, features: int, over: str = "place") -> Partition:
     """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
 
     The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
@@ -119,17 +121,21 @@ def with_bottleneck(parts: Partition, features: int) -> Partition:
 
     Args:
         parts: a partition without a channel and without public inputs.
-        features: of the boundary's last axis, from 1 to one fewer than now.
+        features: that cross, from 1 to one fewer than now.
+        over: `"place"`: a linear map of the last axis, the same at each place of the grid, costs few parameters and keeps where things are.
+            `"example"`: a linear map of the whole flattened tensor, to one vector; costs `features` times its size in parameters on
+            either side and can leave out where things are, which is most of a picture.
 
     Raises:
-        CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor.
+        CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the
+            example, a tensor of open size.
 
     Example:
         >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
         >>> parts.boundary.tensors[0].shape
         (None, 14, 14, 8)
     """
-    model, names = narrowed(parts, features)
+    model, names = narrowed(parts, features, over)
     return partition(model, at=names)
 
 

@@ -22,7 +22,7 @@ from keras_privpart.errors import PrivPartError
 
 @pytest.fixture
 def jobs(tmp_path):
-    settings = [Setting(("narrow",), None, DefenceSource(channel=c), seed) for c in ("none", "gaussian:0.5") for seed in (0, 1)]
+    settings = [Setting(("narrow",), None, "place", DefenceSource(channel=c), seed) for c in ("none", "gaussian:0.5") for seed in (0, 1)]
     return [Job(s, str(tmp_path), "0", DataSource("digits"), {"epochs": 1, "initial": None}, {"seeds": 1}) for s in settings]
 
 
@@ -104,7 +104,13 @@ class TestDask:
 
 
 def _result(channel, seed, accuracy, leakage, kind="reconstruction"):
-    setting = {"at": ["narrow"], "bottleneck": None, "defence": vars(DefenceSource(channel=channel)), "seed": seed}
+    setting = {
+        "at": ["narrow"],
+        "bottleneck": None,
+        "bottleneck_over": "place",
+        "defence": vars(DefenceSource(channel=channel)),
+        "seed": seed,
+    }
     facts = {"attack": "a", "score": "ssim", "boundary": 0.5, "floor": 0.4, "ceiling": 0.9, "leakage": leakage}
     return {
         "setting": setting,

@@ -11,6 +11,7 @@ from keras import layers
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.cut import partition, with_bottleneck
+from keras_privpart.partitioning.halves import Partition
 
 X = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype("float32")
 
@@ -58,6 +59,27 @@ def test_partition_makes_it_at_once():
     apart.verify(X)
 
 
+def test_over_the_example_so_many_cross_in_all(tmp_path):
+    narrow = partition(model(), at=["a", "b"], bottleneck=4, bottleneck_over="example")
+    assert [t.shape for t in narrow.boundary.tensors] == [(None, 4), (None, 4)]
+    down = narrow.model.get_layer("bottleneck_0").get_weights()[0]
+    assert down.shape == (3 * 3 * 6, 4)
+    assert np.allclose(down.T @ down, np.eye(4), atol=1e-5)
+    narrow.verify(X)
+    narrow.with_channel(GaussianChannel(0.5)).save(tmp_path / "parts")
+    again = Partition.load(tmp_path / "parts")
+    assert [z.shape for z in again.device(X)] == [(4, 4), (4, 4)]
+
+
+def test_over_the_example_the_tensor_must_have_a_size():
+    image = keras.Input((None, None, 1), name="image")
+    a = layers.Conv2D(6, 3, name="a")(image)
+    parts = partition(keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(a))), at="a")
+    assert with_bottleneck(parts, 2).boundary.tensors[0].shape == (None, None, None, 2)
+    with pytest.raises(CutError, match=r"bottleneck=2 at a with \[0\] features"):
+        with_bottleneck(parts, 2, over="example")
+
+
 def test_it_loads_in_a_process_that_knows_nothing_of_it(tmp_path):
     partition(model(), at=["a", "b"], bottleneck=2).with_channel(GaussianChannel(0.5)).save(tmp_path / "parts")
     code = "import sys; from keras_privpart import Partition; print(Partition.load(sys.argv[1]).boundary)"
@@ -77,6 +99,7 @@ def test_a_channel_goes_on_top():
     [
         (lambda p: with_bottleneck(p, 5), r"bottleneck=5 at a, b with \[6, 5\] features; expected a whole number from 1"),
         (lambda p: with_bottleneck(p, 0), "bottleneck=0"),
+        (lambda p: with_bottleneck(p, 2, over="pixel"), "over='pixel'; expected one of place, example"),
         (lambda p: with_bottleneck(p.with_channel(GaussianChannel(0.5)), 2), "expected a plain one"),
     ],
 )

@@ -39,14 +39,14 @@ def standard(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[st
 def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()) -> list[Attack]:
     """All attacks there are: hours where `standard` takes minutes.
 
-    Decoders of four sizes and three losses and two with a mixed one; white-box search from noise and from a decoder's answer; deep image
+    Decoders of four sizes and three losses and three with a mixed one; white-box search from noise and from a decoder's answer; deep image
     and autoencoder priors; a shadow model's decoder; UnSplit; label and membership inference; and for every attribute linear, MLP and
     convolutional probes, trees, probes on the reconstruction, on the de-censored boundary and on a shadow model.
 
     Args:
         private, pictures, unseen: as for `standard`.
     """
-    decoders = [*((size, loss) for size in SIZES for loss in LOSSES), ("large", "mixed"), ("huge", "mixed")]
+    decoders = [*((size, loss) for size in SIZES for loss in LOSSES), *((size, "mixed") for size in SIZES[1:])]
     found: list[Attack] = [DecoderAttack(size, loss, pictures) for size, loss in decoders]
     found += [WhiteBoxAttack(keep=pictures), WhiteBoxAttack(DecoderAttack("large", "mixed"), keep=pictures)]
     found += [DeepPriorAttack(keep=pictures), AutoencoderAttack(keep=pictures), UnsplitAttack(keep=pictures)]
