@@ -37,11 +37,13 @@ TASK = Task(
     lenet,
     cut="conv_2",
     scales={
-        "small": Scale(8, 16, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=16_000, attackers=4_000, victims=1_000),
+        "small": Scale(
+            8, 16, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=16_000, attackers=4_000, victims=1_000, audit_epochs=10
+        ),
         "full": Scale(width=8, epochs=30, seeds=3, audit_seeds=3, attacks=("full",)),
         "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, victims=96, audit_epochs=1),
     },
-    bottleneck=2,
+    bottleneck=32,
 )
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from experiment import main
 from task import Scale, Task, subset
 
 PRIVATE, UNSEEN = ("Male",), ("Smiling", "Young", "Eyeglasses")
-PROBES = ("attribute probe", "unseen attribute")
+PROBES = tuple(f"{kind} probe, {name}" for kind in ("linear", "mlp") for name in (*PRIVATE, *(f"{key} (not defended)" for key in UNSEEN)))
 
 
 def load(data_dir: str | None, scale: Scale) -> Any:
@@ -78,7 +78,7 @@ TASK = Task(
     unseen=UNSEEN,
     group="task",
     mirror=True,
-    bottleneck=8,
+    bottleneck=32,
 )
 
 if __name__ == "__main__":

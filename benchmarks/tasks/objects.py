@@ -42,13 +42,15 @@ TASK = Task(
     six_convolutions,
     cut="relu_4",
     scales={
-        "small": Scale(16, 12, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=10_000, attackers=4_000, victims=1_000),
+        "small": Scale(
+            16, 12, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=10_000, attackers=4_000, victims=1_000, audit_epochs=10
+        ),
         "full": Scale(width=64, epochs=100, seeds=3, audit_seeds=3, attacks=("full",)),
         "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, victims=96, audit_epochs=1),
     },
     other_cuts=("relu_2", "relu_6"),
     mirror=True,
-    bottleneck=4,
+    bottleneck=64,
 )
 
 if __name__ == "__main__":
