@@ -180,7 +180,9 @@ def main(task: Task, purpose: str) -> None:
     if not options.quick and not options.only:
         RESULTS.mkdir(parents=True, exist_ok=True)
         target = RESULTS / f"{task.name}-{name}.json"
-        target.with_suffix(".part").write_text(json.dumps({"schema": 1, "rows": rows}, indent=1) + "\n")
+        target.with_suffix(".part").write_text(
+            json.dumps({"schema": 1, "settings": asdict(experiment.scale), "rows": rows}, indent=1) + "\n"
+        )
         target.with_suffix(".part").replace(target)
         print(f"Wrote {target}. Next: python benchmarks/tasks/page.py")
 

@@ -40,17 +40,16 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [HEAD]
     for name in PUBLISHED:
         runs = [run for run in results.values() if run["rows"] and run["rows"][0]["task"] == name]
-        parts += [section(run["rows"]) for run in runs]
+        parts += [section(run["settings"], run["rows"]) for run in runs]
         if runs:
             parts.append(YARDSTICKS)
             parts.append(_table(("work", "data, cut", "task", "attacker"), PUBLISHED[name]))
     return "\n".join(parts)
 
 
-def section(rows: Sequence[Mapping[str, Any]]) -> str:
+def section(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """One run of a task: a table for everything that was attacked."""
-    first = rows[0]
-    lines = [f"## {first['title']}", "", _setting(first), ""]
+    lines = [f"## {rows[0]['title']}", "", _setting(settings, rows[0]), ""]
     plain = {row["cut"]: row["accuracy"] for row in rows if row["defence"] == UNDEFENDED}
     for kind in dict.fromkeys(kind for row in rows for kind in row["audit"]["kinds"]):
         found = [row for row in rows if kind in row["audit"]["kinds"]]
@@ -60,11 +59,14 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _setting(row: Mapping[str, Any]) -> str:
+def _setting(settings: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     attacks = sorted({found["attacks"] for found in row["audit"]["kinds"].values()})
     many = f"{attacks[0]}" if len(attacks) == 1 else f"{attacks[0]} to {attacks[-1]}"
+    known = "all" if settings["attackers"] is None else f"{settings['attackers']:,}"
+    effort = "" if settings["audit_epochs"] is None else f" in {settings['audit_epochs']} epochs"
     return (
-        f"Scale `{row['scale']}`: {row['train']:,} training and {row['test']:,} test examples, {row['epochs']} epochs, "
+        f"Scale `{row['scale']}`: {row['train']:,} training examples, {row['epochs']} epochs, task accuracy of {row['test']:,} test "
+        f"examples; attackers learn from {known} of the training examples{effort} and attack {row['audit']['victims']:,} test examples; "
         f"{row['models']} trained {'model' if row['models'] == 1 else 'models'} a row, {row['audit']['seeds']} "
         f"{'attacker' if row['audit']['seeds'] == 1 else 'attackers'} of each kind against each, {many} attacks of a kind. "
         f"Command: `python benchmarks/tasks/{row['task']}.py --scale {row['scale']}`."
