@@ -65,3 +65,12 @@ def test_published_figures_are_those_of_the_tasks(page):
     assert set(page.PUBLISHED) == {"digits", "objects", "faces"}
     for name in page.PUBLISHED:
         assert (TASKS / f"{name}.py").exists()
+
+
+def test_the_picture_shows_every_defence_of_the_shared_cut_once(page):
+    other = {**row("ours", 0.97, 0.1), "cut": "conv_1"}
+    rows = [row("undefended", 0.98, 1.0), row("noise only", 0.97, 0.5), row("constant", 0.1, None), other]
+    figure = page.draw({"digits-small": {"settings": SETTINGS, "rows": rows}, "again": {"settings": SETTINGS, "rows": rows}})
+    assert len(figure.axes) == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["undefended", "noise only"]
+    assert [line.get_xdata()[0] for line in figure.axes[0].containers[1].lines[:1]] == pytest.approx([1.0])

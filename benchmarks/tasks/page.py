@@ -1,4 +1,4 @@
-"""Writes docs/results.md from benchmarks/results/tasks/*.json.
+"""Writes docs/results.md and its picture from benchmarks/results/tasks/*.json.
 
 python benchmarks/tasks/page.py
 """
@@ -15,7 +15,9 @@ from yardsticks import PUBLISHED
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "tasks"
 PAGE = ROOT / "docs" / "results.md"
+PICTURE = ROOT / "docs" / "images" / "results.png"
 UNDEFENDED = "undefended"
+MARKERS = "os^vD*PX<>"
 
 HEAD = """# Results
 
@@ -34,10 +36,12 @@ ours and from each other's, and most give neither floor nor interval: they show 
 above.
 """
 
+IMAGE = "![What the strongest attacker reads against what the task loses, one panel a task](images/results.png)\n"
+
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page, of results by file name without its ending."""
-    parts = [HEAD]
+    parts = [HEAD, IMAGE]
     for name in PUBLISHED:
         runs = [run for run in results.values() if run["rows"] and run["rows"][0]["task"] == name]
         parts += [section(run["settings"], run["rows"]) for run in runs]
@@ -57,6 +61,33 @@ def section(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
         header = ("cut", "defence", "task accuracy", "drop, points", f"strongest attack's {score}", "floor", "ceiling", "leakage", "attack")
         lines += [f"**{kind}**", "", _table(header, (_row(row, kind, plain.get(row["cut"])) for row in found))]
     return "\n".join(lines)
+
+
+def draw(results: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The figure: for every run, leakage of the picture against the task's loss of accuracy, at the cut that all defences share."""
+    from matplotlib.figure import Figure
+
+    runs = [run["rows"] for run in results.values() if run["rows"]]
+    figure = Figure(figsize=(4 * len(runs), 4.6), dpi=120, layout="constrained")
+    known: dict[str, int] = {}
+    shown: dict[str, Any] = {}
+    for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
+        plain = next(row for row in rows if row["defence"] == UNDEFENDED)
+        for row in rows:
+            found = row["audit"]["kinds"].get("reconstruction")
+            if row["cut"] != plain["cut"] or found is None or found["leakage"] is None:
+                continue
+            i = known.setdefault(row["defence"], len(known))
+            low, high = found["leakage_interval"]
+            drop = 100 * (plain["accuracy"] - row["accuracy"])
+            error = [[max(0.0, found["leakage"] - low)], [max(0.0, high - found["leakage"])]]  # rounded figures
+            shown[row["defence"]] = axes.errorbar(
+                drop, found["leakage"], error, fmt=MARKERS[i % len(MARKERS)], color=f"C{i}", capsize=2, label=row["defence"]
+            )
+        axes.set(title=rows[0]["task"], xlabel="accuracy lost, points", ylabel="leakage of the picture", ylim=(-0.05, 1.1))
+        axes.grid(alpha=0.3)
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return figure
 
 
 def _setting(settings: Mapping[str, Any], row: Mapping[str, Any]) -> str:
@@ -109,6 +140,7 @@ def main() -> None:
         raise SystemExit(f"Found no results in {RESULTS}. Run a task first: python benchmarks/tasks/digits.py --scale small")
     PAGE.with_suffix(".part").write_text(page(results), encoding="utf-8")
     PAGE.with_suffix(".part").replace(PAGE)
+    draw(results).savefig(PICTURE)
     print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(results)}.")
 
 

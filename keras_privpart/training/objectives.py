@@ -72,8 +72,33 @@ def ms_ssim(x: Any, y: Any) -> tf.Tensor:
     scales = min(len(MS_SSIM_WEIGHTS), (side // 4).bit_length())
     weights = [w / sum(MS_SSIM_WEIGHTS[:scales]) for w in MS_SSIM_WEIGHTS[:scales]]
     coarsest = side >> (scales - 1)
-    # Keeps the base of the fractional powers off zero, where their slope is infinite.
-    return tf.image.ssim_multiscale(x, y + 1e-6, 1.0, power_factors=weights, filter_size=ssim_window(coarsest, coarsest))
+    window = ssim_window(coarsest, coarsest)
+    similarity = tf.constant(1.0, x.dtype)
+    for i, weight in enumerate(weights):
+        whole, contrast = _ssim_terms(x, y, window)
+        # tf.image.ssim_multiscale cuts at 0, where the slope of a fractional power is infinite: pictures that are the other's negative
+        # at some scale would make the gradient NaN.
+        similarity *= tf.maximum(whole if i == scales - 1 else contrast, 1e-4) ** weight
+        x, y = (tf.nn.avg_pool2d(image, 2, 2, "SAME") for image in (x, y))
+    return tf.reduce_mean(similarity, axis=-1)
+
+
+def _ssim_terms(x: tf.Tensor, y: tf.Tensor, window: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """SSIM and its contrast-structure factor, of each channel, averaged over the picture, `[batch, channels]`."""
+    offsets = tf.range(window, dtype=tf.float32) - (window - 1) / 2
+    weights = tf.nn.softmax(-tf.square(offsets) / (2 * 1.5**2))
+    channels = x.shape[-1]
+    kernel = tf.cast(tf.tile((weights[:, None] * weights[None, :])[:, :, None, None], [1, 1, channels, 1]), x.dtype)
+
+    def mean(image: tf.Tensor) -> tf.Tensor:
+        return tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "VALID")
+
+    mean_x, mean_y = mean(x), mean(y)
+    luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+    covariance = mean(x * y) - mean_x * mean_y
+    variances = mean(x**2 + y**2) - mean_x**2 - mean_y**2
+    contrast = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+    return tf.reduce_mean(luminance * contrast, axis=[1, 2]), tf.reduce_mean(contrast, axis=[1, 2])
 
 
 def cross_entropy(labels: Any, logits: Any) -> tf.Tensor:
