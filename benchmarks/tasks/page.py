@@ -68,7 +68,7 @@ def draw(results: Mapping[str, Mapping[str, Any]]) -> Any:
     from matplotlib.figure import Figure
 
     runs = [run["rows"] for run in results.values() if run["rows"]]
-    figure = Figure(figsize=(4 * len(runs), 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(max(6, 4 * len(runs)), 4.8), dpi=120, layout="constrained")
     known: dict[str, int] = {}
     shown: dict[str, Any] = {}
     for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
@@ -86,7 +86,7 @@ def draw(results: Mapping[str, Mapping[str, Any]]) -> Any:
             )
         axes.set(title=rows[0]["task"], xlabel="accuracy lost, points", ylabel="leakage of the picture", ylim=(-0.05, 1.1))
         axes.grid(alpha=0.3)
-    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=min(2, len(runs)), frameon=False, fontsize="small")
     return figure
 
 
