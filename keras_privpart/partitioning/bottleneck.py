@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from sklearn.decomposition import PCA
 
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import CutError
@@ -26,9 +27,10 @@ class Expand(keras.layers.Dense):
 
 
 OVER = ("place", "example")
+_ROUNDING = 1e-5  # of float32 boundaries
 
 
-def narrowed(parts: Partition, features: int, over: str) -> tuple[keras.Model, list[str]]:
+def narrowed(parts: Partition, features: int, over: str, examples: Any = None) -> tuple[keras.Model, list[str]]:
     """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
 
     Raises:
@@ -45,6 +47,7 @@ def narrowed(parts: Partition, features: int, over: str) -> tuple[keras.Model, l
             f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number "
             "from 1 that is smaller than each. Choose fewer features, or another cut."
         )
+    seen = None if examples is None else keras.tree.flatten(parts.device.predict(examples, verbose=0))
     squeezed: list[str | None] = []
     expanded: list[Any] = []
     for i, z in enumerate(outputs):
@@ -56,6 +59,8 @@ def narrowed(parts: Partition, features: int, over: str) -> tuple[keras.Model, l
         flat = over == "example" and len(z.shape) > 2
         narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
         down, up = _pair(narrow, features, suffix)
+        if seen is not None:
+            _to_principal(down, up, seen[i])
         squeezed.append(down.name)
         wide = up(down(narrow))
         expanded.append(keras.layers.Reshape(z.shape[1:], name=f"bottleneck_shape{suffix}", dtype=z.dtype)(wide) if flat else wide)
@@ -78,7 +83,7 @@ def _size(z: Any) -> int:
 
 def _pair(z: Any, features: int, suffix: str) -> tuple[Squeeze, Expand]:
     width = z.shape[-1]
-    down = Squeeze(features, use_bias=False, name=f"bottleneck{suffix}", dtype=z.dtype)
+    down = Squeeze(features, name=f"bottleneck{suffix}", dtype=z.dtype)
     up = Expand(width, name=f"bottleneck_expansion{suffix}", dtype=z.dtype)
     down.build(z.shape)
     up.build((*z.shape[:-1], features))
@@ -86,6 +91,27 @@ def _pair(z: Any, features: int, suffix: str) -> tuple[Squeeze, Expand]:
     down.kernel.assign(kernel)
     up.kernel.assign(kernel.T)
     return down, up
+
+
+def _to_principal(down: Squeeze, up: Expand, seen: np.ndarray) -> None:
+    """Starts the pair at the principal components of what crossed: features of mean 0 and variance 1, and the least squares way back."""
+    features = down.units
+    rows = seen.reshape(-1, down.kernel.shape[0]).astype("float64")
+    if len(rows) <= features:
+        raise CutError(f"Received examples with {len(rows)} rows for {features} features; expected more. Give more examples.")
+    components = PCA(features, random_state=0).fit(rows)
+    spread = np.sqrt(components.explained_variance_)
+    varied = int((spread > _ROUNDING * spread[0]).sum())
+    if varied < features:
+        raise CutError(
+            f"Received bottleneck={features}, but the boundary of these examples varies in {varied} directions only; expected at most as "
+            "many features. Choose fewer, or give other examples."
+        )
+    kernel = components.components_.T / spread
+    down.kernel.assign(kernel)
+    down.bias.assign(-components.mean_ @ kernel)
+    up.kernel.assign(components.components_ * spread[:, None])
+    up.bias.assign(components.mean_)
 
 
 def _through(server: keras.Model, tensors: list[Any]) -> Any:

@@ -58,6 +58,7 @@ def partition(
     independent: bool = False,
     bottleneck: int | None = None,
     bottleneck_over: str = "place",
+    bottleneck_examples: Any = None,
     device_budget: float | None = None,
     network: str | None = None,
 ) -> Partition:
@@ -76,6 +77,7 @@ def partition(
             the whole model on those layers.
         bottleneck: features that cross, fewer than now (`with_bottleneck`). None for as many as there are.
         bottleneck_over: `"place"` for so many at each place of the boundary's grid, `"example"` for so many in all.
+        bottleneck_examples: a batch of the model's inputs from whose boundary the new layers take their start (`with_bottleneck`).
         device_budget: multiply-adds that the device may spend on one example, for the advisor's choice.
         network: speed of the network, such as `"10Mbit/s"`: lets the advisor choose the cut with the shortest estimated time
             (`CutTable.fastest`) instead of the fewest bytes.
@@ -109,14 +111,15 @@ def partition(
     boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
     _warn_of_lambdas(graph)
     parts = _halves(_on_copies(graph) if independent else graph, boundary, separation)
-    return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over)
+    return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over, bottleneck_examples)
 
 
-def with_bottleneck(parts: Partition, features: int, over: str = "place") -> Partition:
+def with_bottleneck(parts: Partition, features: int, over: str = "place", examples: Any = None) -> Partition:
     """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
 
     The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
-    transpose, the best guess without data; train them in. `verify` compares with the changed model, `result.model`, and not with the old.
+    transpose, the best guess without data; train them in. For a model that is trained already give `examples`: its principal components
+    lose the least, and far fewer epochs bring back the task. `verify` compares with the changed model, `result.model`, and not with the old.
     Put channels on afterwards: `with_bottleneck(parts, 8).with_channel(...)`.
 
     Args:
@@ -125,17 +128,19 @@ def with_bottleneck(parts: Partition, features: int, over: str = "place") -> Par
         over: `"place"`: a linear map of the last axis, the same at each place of the grid, costs few parameters and keeps where things are.
             `"example"`: a linear map of the whole flattened tensor, to one vector; costs `features` times its size in parameters on
             either side and can leave out where things are, which is most of a picture.
+        examples: what `parts.device.predict` takes, more of them than features, a few thousand if there are. The new layers start at the
+            principal components of their boundary, scaled to mean 0 and variance 1, and at the least squares way back.
 
     Raises:
         CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the
-            example, a tensor of open size.
+            example, a tensor of open size; with `examples`, too few, or a boundary that varies in fewer directions than `features`.
 
     Example:
         >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
         >>> parts.boundary.tensors[0].shape
         (None, 14, 14, 8)
     """
-    model, names = narrowed(parts, features, over)
+    model, names = narrowed(parts, features, over, examples)
     return partition(model, at=names)
 
 

@@ -49,6 +49,36 @@ def test_it_starts_as_an_orthonormal_projection_and_its_transpose():
     assert np.array_equal(up, down.T)
 
 
+@pytest.mark.parametrize("over", ["place", "example"])
+def test_from_examples_it_starts_where_least_is_lost(over):
+    x = np.random.default_rng(1).uniform(size=(60, 8, 8, 1)).astype("float32")
+    parts = partition(model(), at="a")
+    before = parts.device.predict(x, verbose=0)
+    narrow = with_bottleneck(parts, 4, over, x)
+    features = narrow.device.predict(x, verbose=0).reshape(-1, 4)
+    assert np.allclose(features.mean(0), 0, atol=1e-4)
+    assert np.allclose(features.std(0, ddof=1), 1, atol=1e-3)
+    back = np.asarray(narrow.model.get_layer("bottleneck_expansion")(features))
+    truth = before.reshape(back.shape)
+    spectrum = np.linalg.svd(truth - truth.mean(0), compute_uv=False)
+    lost = np.square(truth - back).sum()
+    assert lost == pytest.approx(np.square(spectrum[4:]).sum(), rel=1e-3), "the least that any 4 linear features lose"
+
+
+def test_from_examples_all_directions_come_back_as_they_were():
+    x = np.random.default_rng(1).uniform(size=(60, 8, 8, 1)).astype("float32")
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    a = layers.Dense(5, name="a")(layers.Dense(2)(layers.Flatten()(image)))  # 5 features that vary in 2 directions
+    whole = keras.Model(image, layers.Dense(3)(a))
+    narrow = partition(whole, at="a", bottleneck=2, bottleneck_examples=x)
+    assert np.allclose(narrow.model.predict(x, verbose=0), whole.predict(x, verbose=0), atol=1e-5)
+    with pytest.raises(CutError, match="bottleneck=3, but the boundary of these examples varies in 2 directions only"):
+        partition(whole, at="a", bottleneck=3, bottleneck_examples=x)
+    with pytest.raises(CutError, match="examples with 2 rows for 2 features"):
+        partition(whole, at="a", bottleneck=2, bottleneck_examples=x[:2])
+
+
 def test_partition_makes_it_at_once():
     whole = model()
     narrow = partition(whole, at=["a", "b"], bottleneck=2)
