@@ -30,7 +30,7 @@ wheel: $(VENV)/.for-development
 	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(f'the wheel holds {extra} besides the package' if extra else 0)" dist/*.whl
 
 # From another directory, against what a user installs: the tests that go through all of the package, every command among them.
-WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,test_layout.py cli serving/test_client.py)
+WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,test_layout.py cli serving/client/test_client.py)
 wheel-test: wheel
 	rm -rf $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)

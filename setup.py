@@ -6,10 +6,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_privpart/__init__.py").read_text(), re.M).group(1)
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_privpart/version.py").read_text(), re.M).group(1)
 
 # Only these two top-level folders are remapped; everything else at the top (tests, benchmarks, docs) stays out of the wheel.
 REMAPPED = {"keras_privpart.serving": "serving", "keras_privpart.cli": "cli"}
+
+SUBPACKAGES = [f"{name}.{sub}" for name, folder in REMAPPED.items() for sub in find_packages(folder)]
 
 EXTRAS = {
     "certs": ["cryptography>=42"],
@@ -48,9 +50,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",
-    packages=[*find_packages(include=["keras_privpart", "keras_privpart.*"]), *REMAPPED],
+    packages=[*find_packages(include=["keras_privpart", "keras_privpart.*"]), *REMAPPED, *SUBPACKAGES],
     package_dir=REMAPPED,
-    package_data={"keras_privpart": ["py.typed"], "keras_privpart.auditing": ["*.html"], "keras_privpart.serving": ["deploy/*"]},
+    package_data={"keras_privpart": ["py.typed"], "keras_privpart.auditing.reporting": ["*.html"], "keras_privpart.serving": ["deploy/*"]},
     install_requires=[
         "tensorflow>=2.18,<2.22",
         "keras>=3.12,<4",
@@ -62,6 +64,7 @@ setup(
         "numpy>=1.26",
         "protobuf>=4.25",
         "scikit-learn>=1.7",
+        "scipy>=1.11",
         "tqdm>=4.66",
     ],
     extras_require=EXTRAS,

@@ -27,9 +27,10 @@ from shaped_link import ShapedLink
 
 import keras_privpart as kp
 from keras_privpart.contract import CHECKED_SIGNATURE
-from keras_privpart.serving import Client, messages, start, tensors
-from keras_privpart.serving.grpc_transport import GrpcTransport
-from keras_privpart.serving.transport import Method, Transport
+from keras_privpart.serving import Client, start
+from keras_privpart.serving.wire import messages, tensors
+from keras_privpart.serving.wire.grpc_transport import GrpcTransport
+from keras_privpart.serving.wire.transport import Method, Transport
 
 RESULTS = Path(__file__).parent / "results"
 CUT = "block_6_project_BN"

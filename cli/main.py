@@ -9,18 +9,18 @@ import click
 from keras_privpart import __version__
 from keras_privpart.errors import PrivPartError
 
-from .audit import audit
-from .certs import certs
-from .cuts import cuts
-from .demo import demo
-from .export import export
-from .inspect import inspect
-from .partition import partition
-from .predict import predict
-from .promote import promote
-from .serve import serve
-from .sweep import sweep
-from .train import train
+from .commands.audit import audit
+from .commands.certs import certs
+from .commands.cuts import cuts
+from .commands.demo import demo
+from .commands.export import export
+from .commands.inspect import inspect
+from .commands.partition import partition
+from .commands.predict import predict
+from .commands.promote import promote
+from .commands.serve import serve
+from .commands.sweep import sweep
+from .commands.train import train
 
 
 class _Group(click.Group):

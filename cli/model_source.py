@@ -38,7 +38,7 @@ def load_model(source: str) -> Any:
     import_tensorflow()
     import keras
 
-    importlib.import_module("keras_privpart.partitioning.bottleneck")  # registers what models may hold, channels among it
+    importlib.import_module("keras_privpart.channels")  # registers what models may hold, channels among it
     module, colon, function = source.partition(":")
     if colon and not source.endswith(".keras"):
         model = _call(module, function)

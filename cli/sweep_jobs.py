@@ -114,10 +114,10 @@ def _carry_out(job: Job) -> Result:
     import_tensorflow()
     import keras
 
-    from keras_privpart.partitioning.cut import partition
+    from keras_privpart.partitioning.partition import partition
 
-    from .audit import attack_run
-    from .train import train_run
+    from .commands.audit import attack_run
+    from .commands.train import train_run
 
     setting = job.setting
     keras.backend.clear_session()

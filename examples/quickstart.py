@@ -7,7 +7,7 @@ import keras
 
 import keras_privpart as kp
 from keras_privpart import datasets
-from keras_privpart.cli.demo import model  # any functional or Sequential Keras model will do
+from keras_privpart.cli.commands.demo import model  # any functional or Sequential Keras model will do
 from keras_privpart.serving import Client, LocalServer
 
 

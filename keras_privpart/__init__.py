@@ -6,18 +6,19 @@ Names load on first use; importing this package loads neither TensorFlow nor Ker
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from keras_privpart.version import __version__
 
 _HOME = {
     "AdversarialTrainer": "training.trainer",
     "AttributeAdversary": "training.adversaries",
-    "AuditReport": "auditing.report",
+    "AuditReport": "auditing.reporting.report",
     "Boundary": "contract",
     "Contract": "contract",
     "Cut": "partitioning.cutpoint",
-    "CutTable": "partitioning.table",
+    "CutTable": "partitioning.cut_table",
     "DropoutChannel": "channels",
     "GateChannel": "channels",
     "GaussianChannel": "channels",
@@ -25,18 +26,30 @@ _HOME = {
     "Partition": "partitioning.halves",
     "PrivPartError": "errors",
     "PrivacyMonitor": "training.callbacks",
+    "Problem": "partitioning.problems",
     "QuantizeChannel": "channels",
     "ReconstructionAdversary": "training.adversaries",
     "RestartAdversaries": "training.callbacks",
     "ThreatModel": "threat_model",
-    "audit": "auditing.protocol",
-    "check": "partitioning.cut",
-    "compare": "auditing.comparison",
-    "cuts": "partitioning.advisor",
+    "audit": "auditing.audit",
+    "check_cut": "partitioning.partition",
+    "compare_reports": "auditing.reporting.comparison",
+    "cuts": "partitioning.cuts",
     "export": "exporting.bundle",
-    "partition": "partitioning.cut",
-    "with_bottleneck": "partitioning.cut",
+    "partition": "partitioning.partition",
+    "with_bottleneck": "partitioning.partition",
 }
+
+_NAMESPACES = {
+    "attacks": "auditing.attacks",
+    "channels": "channels",
+    "datasets": "datasets",
+    "goals": "training.goals",
+    "regularizers": "training.regularizers",
+    "schedules": "training.schedules",
+}
+
+_RENAMED = {"check": "check_cut", "compare": "compare_reports"}
 
 __all__ = [
     "AdversarialTrainer",
@@ -53,46 +66,63 @@ __all__ = [
     "Partition",
     "PrivPartError",
     "PrivacyMonitor",
+    "Problem",
     "QuantizeChannel",
     "ReconstructionAdversary",
     "RestartAdversaries",
     "ThreatModel",
     "__version__",
+    "attacks",
     "audit",
-    "check",
-    "compare",
+    "channels",
+    "check_cut",
+    "compare_reports",
     "cuts",
+    "datasets",
     "export",
+    "goals",
     "partition",
+    "regularizers",
+    "schedules",
     "with_bottleneck",
 ]
 
 if TYPE_CHECKING:
-    from keras_privpart.auditing.comparison import compare
-    from keras_privpart.auditing.protocol import audit
-    from keras_privpart.auditing.report import AuditReport
+    from keras_privpart import channels, datasets
+    from keras_privpart.auditing import attacks
+    from keras_privpart.auditing.audit import audit
+    from keras_privpart.auditing.reporting.comparison import compare_reports
+    from keras_privpart.auditing.reporting.report import AuditReport
     from keras_privpart.channels import DropoutChannel, GateChannel, GaussianChannel, LaplaceChannel, QuantizeChannel
     from keras_privpart.contract import Boundary, Contract
     from keras_privpart.errors import PrivPartError
     from keras_privpart.exporting.bundle import export
-    from keras_privpart.partitioning.advisor import cuts
-    from keras_privpart.partitioning.cut import check, partition, with_bottleneck
+    from keras_privpart.partitioning.cut_table import CutTable
     from keras_privpart.partitioning.cutpoint import Cut
+    from keras_privpart.partitioning.cuts import cuts
     from keras_privpart.partitioning.halves import Partition
-    from keras_privpart.partitioning.table import CutTable
+    from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
+    from keras_privpart.partitioning.problems import Problem
     from keras_privpart.threat_model import ThreatModel
+    from keras_privpart.training import goals, regularizers, schedules
     from keras_privpart.training.adversaries import AttributeAdversary, ReconstructionAdversary
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
     from keras_privpart.training.trainer import AdversarialTrainer
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name in _RENAMED:
+        warnings.warn(f"keras_privpart.{name} is now keras_privpart.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(__name__), _RENAMED[name])
+    if name in _NAMESPACES:
+        value = importlib.import_module(f"{__name__}.{_NAMESPACES[name]}")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return list(__all__)

@@ -25,15 +25,7 @@ from keras_privpart.boundary import (
 )
 from keras_privpart.errors import ContractError, IntegrityError, PrivPartError
 from keras_privpart.graph_safety import check_saved_model
-from keras_privpart.integrity import (
-    FileProblem,
-    FileRecord,
-    check_path,
-    read_text,
-    recorded_problems,
-    sealed_problems,
-    stray_problems,
-)
+from keras_privpart.integrity import FileProblem, FileRecord, check_path, read_text, recorded_problems, sealed_problems, stray_problems
 from keras_privpart.strict_json import digest, parse
 from keras_privpart.threat_model import ThreatModel
 

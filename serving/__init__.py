@@ -9,21 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "AsyncClient": "async_client",
-    "AsyncTransport": "transport",
-    "Client": "client",
-    "Engine": "engine",
-    "LocalServer": "local_server",
-    "Metrics": "metrics",
-    "PrometheusMetrics": "metrics",
-    "Replicas": "replicas",
-    "ServerTls": "tls",
-    "Tls": "tls",
-    "Transport": "transport",
-    "make_certificates": "certs",
-    "serve": "foreground",
-    "start": "engine",
-    "start_replicas": "replicas",
+    "AsyncClient": "client.async_client",
+    "AsyncTransport": "wire.transport",
+    "Client": "client.client",
+    "Engine": "servers.engine",
+    "LocalServer": "local.server",
+    "Metrics": "wire.client_metrics",
+    "PrometheusMetrics": "wire.client_metrics",
+    "Replicas": "servers.replicas",
+    "ServerTls": "wire.tls",
+    "Tls": "wire.tls",
+    "Transport": "wire.transport",
+    "make_certificates": "servers.certificates",
+    "serve": "servers.serve",
+    "start": "servers.engine",
+    "start_replicas": "servers.replicas",
 }
 
 __all__ = [
@@ -45,16 +45,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .async_client import AsyncClient
-    from .certs import make_certificates
-    from .client import Client
-    from .engine import Engine, start
-    from .foreground import serve
-    from .local_server import LocalServer
-    from .metrics import Metrics, PrometheusMetrics
-    from .replicas import Replicas, start_replicas
-    from .tls import ServerTls, Tls
-    from .transport import AsyncTransport, Transport
+    from .client.async_client import AsyncClient
+    from .client.client import Client
+    from .local.server import LocalServer
+    from .servers.certificates import make_certificates
+    from .servers.engine import Engine, start
+    from .servers.replicas import Replicas, start_replicas
+    from .servers.serve import serve
+    from .wire.client_metrics import Metrics, PrometheusMetrics
+    from .wire.tls import ServerTls, Tls
+    from .wire.transport import AsyncTransport, Transport
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 @pytest.fixture(scope="session")
 def report_of():
     """Makes the report of an audit with these results; all else is as in any report, unless it is named."""
-    from keras_privpart.auditing.intervals import Score
-    from keras_privpart.auditing.report import AuditReport
+    from keras_privpart.auditing.reporting.report import AuditReport
+    from keras_privpart.auditing.scoring.intervals import Score
 
     def make(*results, **changes):
         usual = {

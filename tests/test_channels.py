@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_privpart import channels
 from keras_privpart.errors import ChannelError
-from keras_privpart.partitioning.cut import partition
+from keras_privpart.partitioning.partition import partition
 
 # (what does nothing, what does something) for each channel.
 FAMILY = [

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 import keras_privpart
 from keras_privpart.auditing.attacks import Attack, Effort, Translation
-from keras_privpart.auditing.evidence import KINDS, Evidence
+from keras_privpart.auditing.scoring.evidence import KINDS, Evidence
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
 

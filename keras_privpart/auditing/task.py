@@ -10,8 +10,8 @@ import numpy as np
 from keras_privpart.auditing.views import BATCH
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import AuditError
-from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.partition import partition as cut
 
 EPOCHS = 60
 PATIENCE = 6

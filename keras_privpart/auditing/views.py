@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.inside import Inside
+from keras_privpart.auditing.white_box import Inside
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 

@@ -22,7 +22,7 @@ from keras_privpart.exporting.saved_model import server_function
 from keras_privpart.partitioning.halves import Partition
 
 if TYPE_CHECKING:
-    from keras_privpart.auditing.report import AuditReport
+    from keras_privpart.auditing.reporting.report import AuditReport
 
 REFERENCE = "in memory, float32"
 _BATCH = 64

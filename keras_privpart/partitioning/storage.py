@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-import keras_privpart.partitioning.bottleneck  # noqa: F401  registers the layers that saved halves may hold, channels among them
+import keras_privpart.channels  # noqa: F401  registers the layers that saved halves may hold, channels among them
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import BundleExistsError, ContractError, ModelError
 from keras_privpart.partitioning.graph import count_operations, deep_graphs

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
-from keras_privpart.training import networks, objectives, replicas
+from keras_privpart.training import networks, objectives
 from keras_privpart.training.goals import Goal, Reversal
 from keras_privpart.training.schedules import Weight, checked_weight, weight_config
+from keras_privpart.training.stepping import replicas
 
 Shapes = Sequence[tuple[int | None, ...]]
 

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_privpart.errors import TrainingError
-from keras_privpart.training import replicas
+from keras_privpart.training.stepping import replicas
 
 SSIM_WINDOW = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -11,8 +11,8 @@ import keras
 from keras_privpart.channels import Channel
 from keras_privpart.datasets import TASK, Samples, batches
 from keras_privpart.errors import TrainingError
-from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.training.adversaries import Adversary
 from keras_privpart.training.callbacks import RestartAdversaries
 from keras_privpart.training.regularizers import Regularizer

@@ -9,15 +9,15 @@ import keras
 
 from keras_privpart.channels import PACKAGE, Channel
 from keras_privpart.errors import TrainingError
-from keras_privpart.partitioning.cut import partition as cut
 from keras_privpart.partitioning.halves import Partition
-from keras_privpart.training import optimizers, replicas
+from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.training.adversaries import Adversary
-from keras_privpart.training.batches import check_not_empty
 from keras_privpart.training.regularizers import Regularizer
-from keras_privpart.training.roster import Roster
-from keras_privpart.training.step import AdversarialStep
-from keras_privpart.training.watch import TrainingWatch
+from keras_privpart.training.stepping import optimizers, replicas
+from keras_privpart.training.stepping.batches import check_not_empty
+from keras_privpart.training.stepping.roster import Roster
+from keras_privpart.training.stepping.step import AdversarialStep
+from keras_privpart.training.stepping.watch import TrainingWatch
 
 MODES = ("fused", "alternating")
 INITIAL = (None, "pretrained")

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keras_privpart.datasets import Samples
-from keras_privpart.partitioning.cut import partition
+from keras_privpart.partitioning.partition import partition
 
 
 @pytest.fixture(scope="session")

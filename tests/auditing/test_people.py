@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from keras_privpart.auditing.attacks import ProbeAttack
+from keras_privpart.auditing.audit import audit
 from keras_privpart.auditing.people import DISJOINT, SAME, protocols
-from keras_privpart.auditing.plans import people_cases
-from keras_privpart.auditing.protocol import audit
+from keras_privpart.auditing.selection import people_cases
 from keras_privpart.auditing.splits import split
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError

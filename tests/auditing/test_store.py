@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from keras_privpart.auditing.attacks import Attack, DecoderAttack, Effort, ProbeAttack, from_reconstruction
-from keras_privpart.auditing.evidence import Guesses, Pictures
-from keras_privpart.auditing.protocol import audit
+from keras_privpart.auditing.audit import audit
+from keras_privpart.auditing.reference import undefended
+from keras_privpart.auditing.scoring.evidence import Guesses, Pictures
 from keras_privpart.auditing.splits import split
 from keras_privpart.auditing.store import Found, Store, description, digest_of_halves, digest_of_samples, key_of
-from keras_privpart.auditing.twins import undefended
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import Samples
 
@@ -148,7 +148,7 @@ def test_a_twin_is_trained_once(open_window, digits, tmp_path, monkeypatch):
     train, test = (Samples(s.x, {"task": s.targets["odd"]}) for s in digits)
     data = split(train, test, 0.15, 0)
     twin, origin = undefended(open_window, data, 0, tmp_path)
-    monkeypatch.setattr("keras_privpart.auditing.twins.undefended_twin", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("keras_privpart.auditing.reference.undefended_twin", lambda *_: pytest.fail("trained again"))
     again, same = undefended(open_window, data, 0, tmp_path)
     assert same == origin
     assert digest_of_halves(again) == digest_of_halves(twin)

@@ -12,7 +12,7 @@ from keras_privpart.channels import GaussianChannel
 from keras_privpart.contract import Boundary, TensorSpec
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
-from keras_privpart.partitioning.cut import partition
+from keras_privpart.partitioning.partition import partition
 
 LABELS = Samples(np.zeros((3, 2)), {"task": np.array([0, 1, 1])})
 

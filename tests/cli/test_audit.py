@@ -7,13 +7,13 @@ import keras
 import pytest
 from click.testing import CliRunner
 
-from keras_privpart.auditing.intervals import Leakage, Score
-from keras_privpart.auditing.report import AttackResult
-from keras_privpart.cli.audit import _loading, _name
+from keras_privpart.auditing.reporting.report import AttackResult
+from keras_privpart.auditing.scoring.intervals import Leakage, Score
+from keras_privpart.cli.commands.audit import _loading, _name
 from keras_privpart.cli.data_source import DataSource
 from keras_privpart.cli.main import main
 from keras_privpart.exporting.bundle import export
-from keras_privpart.partitioning.cut import partition
+from keras_privpart.partitioning.partition import partition
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def attacked(run, trained, monkeypatch):
     """Runs `audit` on a trained run, with the attacks themselves left out: their result is `found`."""
 
     def invoke(found, *arguments, code=0):
-        monkeypatch.setattr("keras_privpart.auditing.protocol.audit", lambda *_, **__: found)
+        monkeypatch.setattr("keras_privpart.auditing.audit.audit", lambda *_, **__: found)
         return run("audit", trained, *arguments, "--overwrite", code=code)
 
     return invoke
@@ -89,7 +89,7 @@ def test_the_run_s_own_data_and_options_reach_the_audit(run, trained, monkeypatc
         given.update(kwargs, train=train)
         return report
 
-    monkeypatch.setattr("keras_privpart.auditing.protocol.audit", attack)
+    monkeypatch.setattr("keras_privpart.auditing.audit.audit", attack)
     options = ["--attacks", "decoder", "--attacks", "attribute probe", "--budget", "100", "--seeds", "2"]
     options += ["--group", "label", "--unseen", "label", "--no-pictures", "--no-bound"]
     written = json.loads(run("audit", trained, *options, "--overwrite", "--json").stdout)

@@ -3,14 +3,7 @@
 import click
 import pytest
 
-from keras_privpart.cli.defence_options import (
-    ATTRIBUTE_GOALS,
-    CHANNELS,
-    GOALS,
-    REGULARIZERS,
-    DefenceSource,
-    Term,
-)
+from keras_privpart.cli.defence_options import ATTRIBUTE_GOALS, CHANNELS, GOALS, REGULARIZERS, DefenceSource, Term
 
 CLASSES = {"task": 10, "Male": 2}
 

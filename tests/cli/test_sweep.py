@@ -172,4 +172,4 @@ def test_a_killed_sweep_goes_on_where_it_was(run, tmp_path, model_file):
     assert (found["jobs"], found["done_before"], found["failed"]) == (2, len(before), {})
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["setting"]["defence"]["channel"] for row in found["rows"]} == {"none", "quantize:2"}
-    assert "holds a sweep of" in run(*["sweep", "keras_privpart.cli.demo:model", *arguments[2:]], code=1).stderr
+    assert "holds a sweep of" in run(*["sweep", "keras_privpart.cli.commands.demo:model", *arguments[2:]], code=1).stderr

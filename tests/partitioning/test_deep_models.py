@@ -37,7 +37,7 @@ def test_two_thousand_layers(deep):
     assert len(parts.device.layers) == 1001
     parts.verify(x)
     kp.partition(deep, at=table[3]).verify(x)
-    (problem,) = kp.check(deep, "b0_0_")
+    (problem,) = kp.check_cut(deep, "b0_0_")
     assert "b0_0" in problem.near
     assert sys.getrecursionlimit() == limit
 
@@ -68,7 +68,7 @@ def test_one_flat_graph_of_two_thousand_layers():
     table = kp.cuts(model)
     assert table[0].tensors == ("a0",)
     assert table[15].tensors == ("a10", "a15")
-    (problem,) = kp.check(model, "a1000")
+    (problem,) = kp.check_cut(model, "a1000")
     assert problem.path == ("x", *(f"a{i}" for i in range(11)), "end")
     kp.partition(model, at=["a10", "a1000"]).verify(np.ones((1, 2), "float32"))
 

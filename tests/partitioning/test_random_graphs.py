@@ -117,7 +117,7 @@ def test_cuts_of_random_graphs(plan, data):
     assert {cut.tensors[0] for cut in table if len(cut.tensors) == 1} == singles
 
     chosen = data.draw(st.sets(st.sampled_from(sorted(drawn.parents)), min_size=1, max_size=3))
-    problems = kp.check(drawn.model, sorted(chosen))
+    problems = kp.check_cut(drawn.model, sorted(chosen))
     paths = [p for p in problems if isinstance(p, RawPath)]
     assert bool(paths) == drawn.reaches_raw(chosen)
     for problem in paths:

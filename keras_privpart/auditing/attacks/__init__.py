@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from keras_privpart.auditing.attacks.attributes import AttributeAttack
-from keras_privpart.auditing.attacks.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.base import NEEDS, RECONSTRUCTION, Attack
-from keras_privpart.auditing.attacks.decensoring import decensoring
-from keras_privpart.auditing.attacks.decoder import DecoderAttack
-from keras_privpart.auditing.attacks.deep_prior import DeepPriorAttack
-from keras_privpart.auditing.attacks.inversion import InversionAttack
+from keras_privpart.auditing.attacks.catalogue import SETS, chosen, denied, full, standard
+from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack
+from keras_privpart.auditing.attacks.inference.decensoring import decensoring
+from keras_privpart.auditing.attacks.inference.membership import MEMBER, MembershipAttack, membership
+from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
+from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation, from_reconstruction
+from keras_privpart.auditing.attacks.inference.trees import TreesAttack
 from keras_privpart.auditing.attacks.learner import Effort
-from keras_privpart.auditing.attacks.membership import MEMBER, MembershipAttack, membership
-from keras_privpart.auditing.attacks.probe import ProbeAttack
-from keras_privpart.auditing.attacks.sets import SETS, chosen, denied, full, standard
+from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
+from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
+from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
+from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack
+from keras_privpart.auditing.attacks.reconstruction.unsplit import UnsplitAttack
+from keras_privpart.auditing.attacks.reconstruction.white_box_inversion import WhiteBoxAttack
 from keras_privpart.auditing.attacks.shadow import ShadowAttack
-from keras_privpart.auditing.attacks.translated import TranslatedAttack, Translation, from_reconstruction
-from keras_privpart.auditing.attacks.trees import TreesAttack
-from keras_privpart.auditing.attacks.unsplit import UnsplitAttack
-from keras_privpart.auditing.attacks.whitebox import WhiteBoxAttack
 
 __all__ = [
     "MEMBER",

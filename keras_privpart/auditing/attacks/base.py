@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from keras_privpart.auditing.attacks.learner import Effort
-from keras_privpart.auditing.evidence import Evidence
-from keras_privpart.auditing.inside import Inside
+from keras_privpart.auditing.scoring.evidence import Evidence
 from keras_privpart.auditing.views import View
+from keras_privpart.auditing.white_box import Inside
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 

@@ -1,0 +1,142 @@
+"""`privpart-keras predict`: query a served bundle from the device's side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_privpart.contract import Contract
+from keras_privpart.errors import DataError
+
+from ..console import emit, import_tensorflow, json_option, progress_bar
+from ..data_source import DataSource, data_options
+
+_CHUNK = 256
+
+
+@click.command(short_help="Query a served bundle: device half here, server half there.")
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--server", "servers", multiple=True, default=["localhost:8500"], help="host:port of the server; repeated, the servers take turns."
+)
+@click.option("--rest", is_flag=True, help="Use REST, where gRPC cannot go; --server is then the REST port.")
+@click.option(
+    "--tls", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with ca.crt, and client.crt and client.key if any."
+)
+@click.option("--token-file", type=click.File("r"), help="File with a bearer token for the server's proxy; needs --tls.")
+@click.option("--version", type=click.IntRange(min=1), help="Version of the model.  [default: the bundle's newest]")
+@click.option("--label", help="Ask for the version with this label on the server, such as stable.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=4, help="Requests under way at a time.")
+@click.option("--input", "input_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A .npy file of inputs [n, ...].")
+@click.option("--limit", type=click.IntRange(min=1), help="Send only the first so many examples.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds to wait for the server, and for each request."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the answers to this .npy file (.npz for several outputs)."
+)
+@data_options(required=False)
+@json_option
+def predict(
+    bundle: Path,
+    servers: tuple[str, ...],
+    rest: bool,
+    tls: Path | None,
+    token_file: Any,
+    version: int | None,
+    label: str | None,
+    concurrency: int,
+    input_file: Path | None,
+    limit: int | None,
+    timeout: float,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run BUNDLE's device half on the test split of a data set (or on a .npy file), send the boundary, print what comes back.
+
+    \b
+    Example:
+      privpart-keras predict saved_models/mnist --server localhost:8500 --dataset mnist --limit 1000
+    """
+    if (input_file is None) == (options["dataset"] is None):
+        raise click.UsageError("Give the inputs once: --dataset or --input.")
+    from keras_privpart.serving import Client
+    from keras_privpart.serving.client.device import needs_tensorflow
+
+    if needs_tensorflow(Contract.load(bundle, version)):
+        import_tensorflow()  # here, quietly, and not at all where the device half runs without
+    secured = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
+    with Client(bundle, servers, timeout=timeout, version=version, label=label, transport="rest" if rest else "grpc", **secured) as client:
+        x, labels = _inputs(input_file, limit, options)
+        client.wait_for_ready(timeout)
+        chunks = (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK))
+        answers = []
+        with progress_bar(len(x), "predict") as bar:
+            for answer in client.stream(chunks, concurrency):
+                answers.append(answer)
+                bar.update(min(_CHUNK, len(x) - _CHUNK * (len(answers) - 1)))
+        contract = client.contract
+    outputs = _joined(answers, [spec.name for spec in contract.outputs])
+    if output is not None:
+        _write(output, outputs)
+    facts: dict[str, Any] = {
+        "examples": len(x),
+        "bytes_sent_each": contract.boundary.nbytes,
+        "raw_bytes_each": int(x[0].nbytes),
+        "model": contract.name,
+        "version": contract.version,
+    }
+    first = next(iter(outputs.values()))
+    if labels is not None and first.ndim == 2:
+        facts["accuracy"] = float((first.argmax(axis=-1) == labels).mean())
+    emit(as_json, {**facts, "outputs": {key: value.tolist() for key, value in outputs.items()}}, _text(facts, first, ", ".join(servers)))
+
+
+def _inputs(input_file: Path | None, limit: int | None, options: dict[str, Any]) -> tuple[Any, Any]:
+    import numpy as np
+
+    if input_file is None:
+        test = DataSource(**options).load().test[:limit]
+        return test.x, test.targets["task"]
+    try:
+        x = np.load(input_file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Can't read {input_file}: {error}. Expected what numpy.save writes, without objects.") from error
+    if not isinstance(x, np.ndarray) or not x.ndim or not len(x):
+        raise DataError(f"{input_file} holds no examples; expected one array [n, ...], n at least 1.")
+    return x[:limit], None
+
+
+def _joined(answers: list[Any], names: list[str]) -> dict[str, Any]:
+    import numpy as np
+
+    named = [answer if isinstance(answer, dict) else {names[0]: answer} for answer in answers]
+    return {name: np.concatenate([answer[name] for answer in named]) for name in names}
+
+
+def _write(path: Path, outputs: dict[str, Any]) -> None:
+    import os
+
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            np.save(stream, next(iter(outputs.values()))) if len(outputs) == 1 else np.savez(stream, **outputs)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"Can't write {path}: {error.strerror}. Choose a folder that you may write to.") from error
+
+
+def _text(facts: dict[str, Any], first: Any, server: str) -> str:
+    lines = [f"{facts['examples']} examples answered by {facts['model']} version {facts['version']} at {server}."]
+    lines.append(f"Sent {facts['bytes_sent_each']} bytes of boundary for each; the raw input has {facts['raw_bytes_each']}.")
+    if "accuracy" in facts:
+        lines.append(f"Accuracy {facts['accuracy']:.4f}.")
+    if first.ndim == 2:
+        lines.append("First answers, as classes: " + " ".join(str(c) for c in first[:10].argmax(axis=-1)))
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""Named sets of attacks, and which of them a threat model allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from keras_privpart.auditing.attacks.base import DATA, QUERIES, TRAINING_DATA, WHITE_BOX, Attack
+from keras_privpart.auditing.attacks.inference.decensoring import decensoring
+from keras_privpart.auditing.attacks.inference.membership import MembershipAttack
+from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
+from keras_privpart.auditing.attacks.inference.translated import from_reconstruction
+from keras_privpart.auditing.attacks.inference.trees import TreesAttack
+from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
+from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
+from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
+from keras_privpart.auditing.attacks.reconstruction.unsplit import UnsplitAttack
+from keras_privpart.auditing.attacks.reconstruction.white_box_inversion import WhiteBoxAttack
+from keras_privpart.auditing.attacks.shadow import ShadowAttack
+from keras_privpart.datasets import TASK
+from keras_privpart.errors import AuditError
+from keras_privpart.threat_model import ThreatModel
+
+SIZES, LOSSES = ("small", "medium", "large", "huge"), ("mse", "l1", "ssim")
+
+
+def standard(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()) -> list[Attack]:
+    """The attacks of every audit: four decoders (two sizes, MSE and SSIM losses), and a linear and an MLP probe for every attribute.
+
+    Args:
+        private: attributes to infer.
+        pictures: how many reconstructions the evidence keeps.
+        unseen: those among the private ones that no defence was trained for.
+    """
+    pairs = (("small", "mse"), ("small", "ssim"), ("large", "mse"), ("large", "mixed"))
+    decoders: list[Attack] = [DecoderAttack(size, loss, pictures) for size, loss in pairs]
+    return [*decoders, *(ProbeAttack(a, probe, a in unseen) for a in private for probe in ("linear", "mlp"))]
+
+
+def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()) -> list[Attack]:
+    """All attacks there are: hours where `standard` takes minutes.
+
+    Decoders of four sizes and three losses and three with a mixed one; white-box search from noise and from a decoder's answer; deep image
+    and autoencoder priors; a shadow model's decoder; UnSplit; label and membership inference; and for every attribute linear, MLP and
+    convolutional probes, trees, probes on the reconstruction, on the de-censored boundary and on a shadow model.
+
+    Args:
+        private, pictures, unseen: as for `standard`.
+    """
+    decoders = [*((size, loss) for size in SIZES for loss in LOSSES), *((size, "mixed") for size in SIZES[1:])]
+    found: list[Attack] = [DecoderAttack(size, loss, pictures) for size, loss in decoders]
+    found += [WhiteBoxAttack(keep=pictures), WhiteBoxAttack(DecoderAttack("large", "mixed"), keep=pictures)]
+    found += [DeepPriorAttack(keep=pictures), AutoencoderAttack(keep=pictures), UnsplitAttack(keep=pictures)]
+    found += [ShadowAttack(DecoderAttack("large", "mixed", pictures)), ProbeAttack(TASK, "mlp"), MembershipAttack()]
+    for attribute in private:
+        known = attribute in unseen
+        found += [ProbeAttack(attribute, probe, known) for probe in ("linear", "mlp", "conv")]
+        found += [TreesAttack(attribute, known), from_reconstruction(attribute, unseen=known), decensoring(attribute, unseen=known)]
+        found += [ShadowAttack(ProbeAttack(attribute, "mlp", known))]
+    return found
+
+
+SETS: dict[str, Callable[..., list[Attack]]] = {"standard": standard, "full": full}
+
+
+def chosen(
+    attacks: str | Sequence[str | Attack] | None, private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()
+) -> list[Attack]:
+    """The attacks that a caller names.
+
+    Args:
+        attacks: objects, or names: of a set (`"standard"`, `"full"`), of a family (one of `threat_model.ATTACKS`, for all its members in
+            `full`), or of one attack in `full`. None for `"standard"`.
+        private, pictures, unseen: as for `standard`.
+
+    Raises:
+        AuditError: a name that is none of these.
+    """
+    if attacks is None or isinstance(attacks, str):
+        attacks = ["standard" if attacks is None else attacks]
+    found: dict[str, Attack] = {}
+    for item in attacks:
+        for attack in _named(item, private, pictures, unseen) if isinstance(item, str) else [item]:
+            if attack.name in found and not isinstance(item, str):
+                raise AuditError(f"Received the attack {attack.name!r} twice; expected each once. Rename or drop one.")
+            found.setdefault(attack.name, attack)
+    return list(found.values())
+
+
+def _named(name: str, private: Sequence[str], pictures: int, unseen: Sequence[str]) -> list[Attack]:
+    if name in SETS:
+        return SETS[name](private, pictures, unseen)
+    everything = full(private, pictures, unseen)
+    found = [attack for attack in everything if name in (attack.name, attack.family)]
+    if not found:
+        families = dict.fromkeys(attack.family for attack in everything)
+        raise AuditError(
+            f"Received the attack {name!r}; expected a set ({', '.join(SETS)}), a family ({', '.join(families)}) or the name of "
+            f"one attack: {'; '.join(attack.name for attack in everything)}. Choose among them, or give an Attack."
+        )
+    return found
+
+
+def denied(attack: Attack, threat: ThreatModel) -> str | None:
+    """Why an attacker of this threat model cannot carry out an attack; None if it can. The report lists it as not tested."""
+    has = {
+        WHITE_BOX: threat.device_weights,
+        DATA: threat.data != "none",
+        QUERIES: threat.queries or threat.device_weights,
+        TRAINING_DATA: threat.data == "training",
+    }
+    lacks = {
+        WHITE_BOX: "the attacker does not know the device half's weights",
+        DATA: "the attacker has no data of its own",
+        QUERIES: "the attacker cannot run the device half",
+        TRAINING_DATA: "the attacker does not have the training data",
+    }
+    missing = [lacks[need] for need in sorted(attack.needs) if not has[need]]
+    return f"the threat model leaves it out: {' and '.join(missing)}" if missing else None

@@ -1,0 +1,1 @@
+"""Reconstruction of the input, one family a file."""

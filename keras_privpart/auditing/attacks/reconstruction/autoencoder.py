@@ -1,0 +1,89 @@
+"""Inversion with a learned prior: the latent vector of an autoencoder of the attacker's own pictures is optimised instead of pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_privpart.auditing.attacks.base import DATA, fitted
+from keras_privpart.auditing.attacks.learner import Effort, Learner
+from keras_privpart.auditing.attacks.reconstruction.descent import Descent, falling
+from keras_privpart.auditing.attacks.reconstruction.inversion import TOGETHER, InversionAttack, Search, Target
+from keras_privpart.auditing.attacks.reconstruction.losses import mixed
+from keras_privpart.auditing.images import as_images
+from keras_privpart.auditing.views import View
+from keras_privpart.auditing.white_box import Inside
+from keras_privpart.datasets import Samples
+from keras_privpart.training import networks
+
+LATENT = 64
+WEIGHTS = (0.001, 0.01, 0.1)
+_RATE = 0.1
+
+
+class AutoencoderAttack(InversionAttack):
+    """Seeks among the pictures that an autoencoder can make, the likelier ones first.
+
+    The autoencoder learns from the attacker's pictures alone, and sees nothing of the model. Its latent vector has as many numbers as a
+    quarter of the picture, at most 64, each of zero mean and unit variance over the attacker's pictures; the prior is their mean square.
+
+    Args:
+        most, keep: see `InversionAttack`.
+
+    References:
+        Bora, Jalal, Price, Dimakis, "Compressed Sensing Using Generative Models", ICML 2017.
+        Zhang et al., "The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural Networks", CVPR 2020.
+    """
+
+    family = "generative prior"
+
+    def __init__(self, most: int = 64, keep: int = 8) -> None:
+        super().__init__("autoencoder prior", WEIGHTS, most, keep)
+        self.needs |= {DATA}
+        self._learners: dict[Any, Learner] = {}
+        self._learner: Learner | None = None
+
+    def _learn(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
+        pictures, check = as_images(known.x), tf.constant(as_images(held_out.x))
+        shape = pictures.shape[1:]
+        if shape not in self._learners:
+            self._learners[shape] = Learner(lambda: _autoencoder(shape), mixed)
+        self._learner = self._learners[shape]
+        everything = [([tf.constant(pictures)], tf.constant(pictures))]
+        self._learner.fit(lambda: everything, ([check], check), len(pictures), effort, seed)
+
+    def _search(self, inside: Inside, target: Target, images: tuple[int, ...]) -> Search:
+        return _Latents(target, fitted(self._learner).network.get_layer("generator"))
+
+
+class _Latents(Search):
+    def __init__(self, target: Target, generator: keras.Model) -> None:
+        self._latents = tf.Variable(tf.zeros([TOGETHER, generator.input_shape[-1]]))
+        self._weight = tf.Variable(0.0)
+        self._generator = generator
+        self._target = target
+        self._descent = Descent(self._objective, [self._latents])
+
+    def run(self, start: np.ndarray | None, weight: float, iterations: int, seed: int) -> np.ndarray:
+        self._latents.assign(0.1 * np.random.default_rng(seed).normal(size=self._latents.shape).astype("float32"))
+        self._weight.assign(weight)
+        self._descent.reset()
+        self._descent.run(falling(_RATE, iterations))
+        return self._generator(self._latents, training=False).numpy()
+
+    def _objective(self) -> tf.Tensor:
+        prior = tf.reduce_mean(tf.square(self._latents), axis=1)
+        images = self._generator(tf.convert_to_tensor(self._latents), training=False)
+        return tf.reduce_sum(self._target.mismatch(images) + self._weight * prior)
+
+
+def _autoencoder(image_shape: tuple[int, ...]) -> keras.Model:
+    units = max(2, min(LATENT, math.prod(image_shape) // 4))
+    encoder = networks.probe([image_shape], units, "mlp", name="encoder")
+    generator = networks.decoder([(units,)], image_shape, "medium", name="generator")
+    latents = keras.layers.BatchNormalization(center=False, scale=False, name="latents")(encoder.output)
+    return keras.Model(encoder.input, generator(latents), name="autoencoder")

@@ -1,0 +1,66 @@
+"""A quick look at how much each cut of a model leaks, for choosing one. It is no audit: one small decoder, seconds a cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_privpart.auditing.images import as_images
+from keras_privpart.auditing.scoring import metrics
+from keras_privpart.auditing.views import View, answer_view, boundary_view
+from keras_privpart.datasets import Samples
+from keras_privpart.errors import AuditError
+from keras_privpart.partitioning.cutpoint import Cut
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.training.adversaries import ReconstructionAdversary
+from keras_privpart.training.fresh_reader import FreshReader
+
+FEWEST = 50
+
+
+class QuickProbe:
+    """Probe for `cuts(model, probe=...)`: the SSIM of a short decoder on what crosses, between its floor and a perfect copy.
+
+    The result is (SSIM - floor) / (1 - floor), clipped to [0, 1], where the floor is the same decoder on the model's outputs. Read it as
+    an order among the cuts of one model: a longer or larger attack finds more. Evidence is what `audit` gives.
+
+    Args:
+        data: `Samples`, a pair of arrays `(x, targets)`, or a `tf.data.Dataset` of batches; pictures `[n, h, w, c]`, at least 50.
+        examples: at most so many are used; a quarter of them judge.
+        epochs: passes of the decoder over the others.
+        seed: of its weights and of the examples' order.
+
+    Raises:
+        AuditError: the data are no pictures, or too few.
+    """
+
+    def __init__(self, data: Any, examples: int = 1000, epochs: int = 12, seed: int = 0) -> None:
+        samples = Samples.of(data)
+        if len(samples) < FEWEST:
+            raise AuditError(f"Received {len(samples)} examples to probe with; expected at least {FEWEST}. Give more.")
+        chosen = np.random.default_rng(seed).permutation(len(samples))[:examples]
+        self._x = samples.x[chosen]
+        self._pictures = as_images(self._x)
+        self._judged = len(chosen) // 4
+        self._epochs = epochs
+        self._seed = seed
+        self._floors: dict[int, float] = {}
+
+    def __call__(self, cut: Cut, partition: Partition) -> float:
+        """Leakage of one cut, 0 to 1."""
+        whole = id(partition.model)  # the model's own answer is the same for all of its cuts
+        if whole not in self._floors:
+            self._floors[whole] = self._ssim(answer_view(partition))
+        floor = self._floors[whole]
+        return float(np.clip((self._ssim(boundary_view(partition)) - floor) / max(1 - floor, 1e-6), 0.0, 1.0))
+
+    def _ssim(self, view: View) -> float:
+        keras.utils.set_random_seed(self._seed)
+        seen, n = view.see(self._x), self._judged
+        shapes = [tuple(t.shape[1:]) for t in seen]
+        reader = FreshReader(ReconstructionAdversary(loss="ssim"), shapes, self._pictures.shape[1:], self._seed)
+        learn, judge = ([t[n:] for t in seen], self._pictures[n:]), ([t[:n] for t in seen], self._pictures[:n])
+        reader.recovered(learn, judge, self._epochs, batch_size=32)
+        return float(np.mean(metrics.ssim(judge[1], reader.predict(judge[0]))))

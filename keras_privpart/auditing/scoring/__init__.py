@@ -1,0 +1,1 @@
+"""From what an attacker said to numbers: scores, intervals, leakage, bounds."""

@@ -1,0 +1,1 @@
+"""Prunes, clusters or quantises the device half, in a process of its own."""

@@ -1,0 +1,1 @@
+"""What a cut costs: multiply-adds, bytes, parameters, time."""

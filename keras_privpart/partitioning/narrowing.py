@@ -1,0 +1,109 @@
+"""A bottleneck at the boundary: few features cross, and the server half spreads them out again. It changes the model."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from sklearn.decomposition import PCA
+
+from keras_privpart.channels.bottleneck import Expand, Squeeze
+from keras_privpart.errors import CutError
+
+if TYPE_CHECKING:
+    from keras_privpart.partitioning.halves import Partition
+
+
+OVER = ("place", "example")
+_ROUNDING = 1e-5  # of float32 boundaries
+
+
+def narrowed(parts: Partition, features: int, over: str, examples: Any = None) -> tuple[keras.Model, list[str]]:
+    """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
+
+    Raises:
+        CutError: as `with_bottleneck`.
+    """
+    if parts.channel:
+        raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
+    if over not in OVER:
+        raise CutError(f"Received over={over!r}; expected one of {', '.join(OVER)}. Choose one of them.")
+    outputs = keras.tree.flatten(parts.device.output)
+    widths = [z.shape[-1] if over == "place" else _size(z) for z in outputs if _narrows(z)]
+    if not widths or isinstance(features, bool) or not isinstance(features, int) or not 1 <= features < min(widths):
+        raise CutError(
+            f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number "
+            "from 1 that is smaller than each. Choose fewer features, or another cut."
+        )
+    seen = None if examples is None else keras.tree.flatten(parts.device.predict(examples, verbose=0))
+    squeezed: list[str | None] = []
+    expanded: list[Any] = []
+    for i, z in enumerate(outputs):
+        if not _narrows(z):
+            squeezed.append(None)
+            expanded.append(z)
+            continue
+        suffix = f"_{i}" if len(outputs) > 1 else ""
+        flat = over == "example" and len(z.shape) > 2
+        narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
+        down, up = _pair(narrow, features, suffix)
+        if seen is not None:
+            _to_principal(down, up, seen[i])
+        squeezed.append(down.name)
+        wide = up(down(narrow))
+        expanded.append(keras.layers.Reshape(z.shape[1:], name=f"bottleneck_shape{suffix}", dtype=z.dtype)(wide) if flat else wide)
+    names = [name or source for name, source in zip(squeezed, parts.boundary.sources, strict=True)]
+    public = [x for x in parts.model.inputs if x.name.split(":")[0] in parts.public_inputs]
+    if public:
+        raise CutError(f"Received a partition with the public inputs {list(parts.public_inputs)}; expected none with a bottleneck.")
+    whole = keras.Model(parts.device.input, _through(parts.server, expanded), name=parts.model.name)
+    return whole, names
+
+
+def _narrows(z: Any) -> bool:
+    return keras.backend.is_float_dtype(z.dtype)
+
+
+def _size(z: Any) -> int:
+    """Values of one example; 0 where a dimension is open."""
+    return 0 if None in z.shape[1:] else math.prod(z.shape[1:])
+
+
+def _pair(z: Any, features: int, suffix: str) -> tuple[Squeeze, Expand]:
+    width = z.shape[-1]
+    down = Squeeze(features, name=f"bottleneck{suffix}", dtype=z.dtype)
+    up = Expand(width, name=f"bottleneck_expansion{suffix}", dtype=z.dtype)
+    down.build(z.shape)
+    up.build((*z.shape[:-1], features))
+    kernel = np.asarray(keras.ops.convert_to_numpy(keras.initializers.Orthogonal()((width, features), dtype="float32")))
+    down.kernel.assign(kernel)
+    up.kernel.assign(kernel.T)
+    return down, up
+
+
+def _to_principal(down: Squeeze, up: Expand, seen: np.ndarray) -> None:
+    """Starts the pair at the principal components of what crossed: features of mean 0 and variance 1, and the least squares way back."""
+    features = down.units
+    rows = seen.reshape(-1, down.kernel.shape[0]).astype("float64")
+    if len(rows) <= features:
+        raise CutError(f"Received examples with {len(rows)} rows for {features} features; expected more. Give more examples.")
+    components = PCA(features, random_state=0).fit(rows)
+    spread = np.sqrt(components.explained_variance_)
+    varied = int((spread > _ROUNDING * spread[0]).sum())
+    if varied < features:
+        raise CutError(
+            f"Received bottleneck={features}, but the boundary of these examples varies in {varied} directions only; expected at most as "
+            "many features. Choose fewer, or give other examples."
+        )
+    kernel = components.components_.T / spread
+    down.kernel.assign(kernel)
+    down.bias.assign(-components.mean_ @ kernel)
+    up.kernel.assign(components.components_ * spread[:, None])
+    up.bias.assign(components.mean_)
+
+
+def _through(server: keras.Model, tensors: list[Any]) -> Any:
+    """The server half's graph, on these tensors: flat, so that the outputs keep their names."""
+    return keras.Function(server.inputs, server.output).call(tensors)

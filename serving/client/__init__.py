@@ -1,0 +1,1 @@
+"""What a device runs: the client and its checks. Loads no TensorFlow."""

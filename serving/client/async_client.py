@@ -1,0 +1,115 @@
+"""`AsyncClient`: `Client` for asyncio, with the same checks and the same retries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..wire.client_metrics import Metrics, NoMetrics
+from ..wire.steps import run_async
+from ..wire.tls import Tls
+from ..wire.transport import MAX_MESSAGE_BYTES, AsyncTransport
+from .client import Answer
+from .connecting import addresses_of, async_transports_to
+from .progress import progress_bar
+from .session import Session
+
+
+class AsyncClient:
+    """Queries a served bundle from asyncio. Make it and use it in one event loop; the device half runs in a thread beside it.
+
+    Arguments and errors are those of `Client`; a transport of your own is an `AsyncTransport`.
+
+    Example:
+        >>> async with AsyncClient("saved_models/faces", "localhost:8500") as client:  # doctest: +SKIP
+        ...     scores = await client.predict(x)
+    """
+
+    def __init__(
+        self,
+        bundle_path: str | Path,
+        address: str | Sequence[str],
+        *,
+        timeout: float = 10.0,
+        version: int | None = None,
+        label: str | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        tls: Tls | str | Path | None = None,
+        token: str | None = None,
+        transport: AsyncTransport | str = "grpc",
+        device_format: str | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        addresses = addresses_of(address)
+        self._session = Session(
+            bundle_path, timeout=timeout, version=version, label=label, max_message_bytes=max_message_bytes, device_format=device_format
+        )
+        self.contract = self._session.contract
+        self.address = ", ".join(addresses)
+        self.timeout = timeout
+        self._metrics = NoMetrics() if metrics is None else metrics
+        self._transports: list[Any] = (
+            [transport]
+            if isinstance(transport, AsyncTransport)
+            else async_transports_to(addresses, transport, self.contract, max_message_bytes, tls, token)
+        )
+        self._session.connect(self._transports)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """As `Client.close`."""
+        for transport in self._transports:
+            await transport.close()
+
+    async def wait_for_ready(self, timeout: float = 60.0) -> None:
+        """As `Client.wait_for_ready`."""
+        await run_async(self._session.wait_for_ready(timeout), self._metrics)
+
+    async def predict(self, x: Any) -> Answer:
+        """As `Client.predict`."""
+        return self._session.join([await self._answer(batch) for batch in self._session.inputs(x)])
+
+    async def _answer(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        boundary = await asyncio.to_thread(self._session.encode, batch)
+        return await run_async(self._session.score(boundary), self._metrics)
+
+    async def stream(self, inputs: Iterable[Any], concurrency: int = 4, progress: str | None = None) -> AsyncIterator[Answer]:
+        """As `Client.stream`."""
+        if concurrency < 1:
+            raise ValueError(f"Received concurrency={concurrency!r}; expected a whole number from 1.")
+        items = iter(inputs)
+        with progress_bar(inputs, progress) as advance:
+            under_way: deque[asyncio.Task[Answer]] = deque(asyncio.create_task(self.predict(item)) for item in islice(items, concurrency))
+            try:
+                while under_way:
+                    answer = await under_way[0]
+                    under_way.popleft()
+                    under_way.extend(asyncio.create_task(self.predict(item)) for item in islice(items, 1))
+                    advance()
+                    yield answer
+            finally:
+                for task in under_way:
+                    task.cancel()
+                await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def encode(self, x: Any) -> dict[str, np.ndarray]:
+        """As `Client.encode`."""
+        batches = self._session.inputs(x)
+        return self._session.join_boundary([await asyncio.to_thread(self._session.encode, batch) for batch in batches])
+
+    async def score(self, boundary: Mapping[str, Any] | np.ndarray) -> Answer:
+        """As `Client.score`."""
+        session = self._session
+        return session.join([await run_async(session.score(batch), self._metrics) for batch in session.boundaries(boundary)])

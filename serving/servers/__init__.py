@@ -1,0 +1,1 @@
+"""Starts servers, configures them, and writes the files that deploy them."""

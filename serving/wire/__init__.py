@@ -1,0 +1,1 @@
+"""Messages, transports and TLS: what goes over the network. Loads no TensorFlow."""

@@ -1,0 +1,346 @@
+"""Whole audits of partitions whose leakage is known."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_privpart
+from keras_privpart.auditing import selection
+from keras_privpart.auditing.attacks import Attack, DecoderAttack, ProbeAttack, standard
+from keras_privpart.auditing.audit import audit
+from keras_privpart.auditing.scoring.evidence import Guesses
+from keras_privpart.channels import GaussianChannel
+from keras_privpart.datasets import Samples
+from keras_privpart.errors import AuditError
+from keras_privpart.partitioning.partition import partition
+from keras_privpart.threat_model import ThreatModel
+
+
+@pytest.fixture(scope="module")
+def attack():
+    """One decoder for all audits of this file: it compiles once for each shape."""
+    return DecoderAttack("small", "mixed", keep=3)
+
+
+@pytest.fixture(scope="module")
+def audited(open_window, digits, attack, tmp_path_factory):
+    """Audits partitions against the open window, whose own attackers are trained once."""
+    usual = {"seeds": 1, "epochs": 10, "batch_size": 64, "bound": False, "cache": tmp_path_factory.mktemp("cache")}
+
+    def of(defended, *attacks, **kwargs):
+        return audit(defended, *digits, reference=open_window, attacks=list(attacks) or [attack], **{**usual, **kwargs})
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def opened(open_window, audited):
+    """The audit of a boundary that is the input."""
+    return audited(open_window, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def walled(brick_wall, audited):
+    """The audit of a boundary that is the same for every input."""
+    return audited(brick_wall)
+
+
+def test_an_input_that_crosses_leaks_all(opened):
+    result = opened.strongest()
+    assert result.boundary["ssim"].value > 0.95
+    assert len(result.boundary["ssim"].seeds) == 2
+    assert result.floor["ssim"].value < 0.75
+    assert result.leakage.value == pytest.approx(1.0, abs=0.02)
+    assert result.leakage.low <= 1.0 <= result.leakage.high + 0.01
+    assert opened.defended_accuracy == opened.reference_accuracy
+
+
+def test_a_planted_leak_is_found(planted, audited):
+    result = audited(planted).strongest()
+    assert result.leakage.value > 0.9
+    assert result.boundary["ssim"].value > 0.9
+
+
+def test_a_constant_boundary_leaks_nothing(walled):
+    result = walled.strongest()
+    assert result.boundary["ssim"].value == pytest.approx(result.floor["ssim"].value, abs=0.02)
+    assert result.leakage.value < 0.05
+    assert result.leakage.low == 0.0
+    assert any(note.startswith("boundary: its reconstructions hardly differed") for note in result.notes)
+    assert walled.pictures.original.shape == (3, 8, 8, 1)
+    assert walled.pictures.defended.std(axis=0).max() < walled.pictures.undefended.std(axis=0).max() / 5
+
+
+def test_reconstructions_are_judged_by_a_classifier_of_real_pictures(opened, walled):
+    assert opened.strongest().boundary["identified"].value > 0.7
+    assert walled.strongest().boundary["identified"].value < 0.3  # one picture for all: one class
+    assert any("of the victims' real pictures it tells" in note for note in opened.notes)
+    assert any("MS-SSIM does not apply to pictures of 8 x 8" in note for note in opened.notes)
+    assert "ms_ssim" not in opened.strongest().boundary
+
+
+@pytest.fixture(scope="module")
+def noisy(open_window, audited):
+    """The audit of a boundary that is the input and noise, by attackers with few examples and with all."""
+    return audited(open_window.with_channel(GaussianChannel(stddev=0.5)), budgets=(20, None), bound=True)
+
+
+def test_noise_lies_between_and_more_data_are_never_worse(noisy):
+    few, all_ = noisy.results
+    assert 0.1 < all_.leakage.low < all_.leakage.high < 0.95
+    assert (few.known, all_.known) == (20, 500)
+    assert all_.boundary["ssim"].value >= few.boundary["ssim"].low
+    assert all_.boundary["ssim"].value > few.boundary["ssim"].value + 0.02  # and here, better
+
+
+def test_a_bound_stands_beside_the_attacks_where_there_is_noise(noisy, opened):
+    found = noisy.bound
+    assert found.noise
+    assert 0 < found.dfil <= found.spectrum < found.prior
+    assert (found.fitted_on, found.dimensions) == (500, 64)
+    assert found.words() in noisy.summary()
+    assert "a bound on the error" not in " ".join(noisy.not_tested)
+    assert opened.bound is None
+    assert "a bound on the error of any reconstruction: left out on request" in opened.not_tested
+
+
+def test_attributes(open_window, brick_wall, audited):
+    probe = ProbeAttack("odd", "mlp")
+    opened, walled = (audited(p, probe, private="odd") for p in (open_window, brick_wall))
+    assert opened.kinds == walled.kinds == ("odd",)
+    assert opened.strongest("odd").headline == "auc"
+    assert opened.strongest("odd").leakage.value == pytest.approx(1.0, abs=0.01)
+    assert walled.strongest("odd").boundary["auc"].value == pytest.approx(0.5, abs=0.1)
+    assert walled.strongest("odd").leakage.value == pytest.approx(0.0, abs=0.2)
+    assert opened.pictures is None
+
+
+def test_tokens_and_several_tensors():
+    rng = np.random.default_rng(0)
+    ids = keras.Input((6,), dtype="int32", name="ids")
+    a = keras.layers.Embedding(20, 4, name="a")(ids)
+    b = keras.layers.Embedding(20, 2, name="b")(ids)
+    scores = keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Concatenate()([a, b])))
+    parts = partition(keras.Model(ids, scores), ["a", "b"])
+    x = rng.integers(0, 20, size=(400, 6)).astype("int32")
+    data = Samples(x, {"task": x[:, 0] % 3, "first": x[:, 0] % 2})
+    attacks = [DecoderAttack(), ProbeAttack("first", "linear")]
+    report = audit(parts, data[:300], data[300:], ["first"], reference=parts, seeds=1, epochs=3, attacks=attacks)
+    assert report.kinds == ("first",)
+    assert sum("decoders recover pictures" in text for text in report.not_tested) == 1
+    assert report.pictures is None
+
+
+def test_attributes_that_no_defence_was_trained_for(open_window, digits):
+    train, test = (Samples(s.x, {**s.targets, "round": np.isin(s.targets["task"], (0, 6, 8, 9))}) for s in digits)
+    names = ["linear probe, odd", "linear probe, round (not defended)"]
+    report = audit(open_window, train, test, "odd", open_window, 1, attacks=names, unseen="round", epochs=3)
+    assert report.kinds == ("odd", "round")
+    assert report.unseen == ("round",)
+    assert report.strongest("round").boundary["auc"].value > 0.8
+    assert report.threat_model.private == ("odd",)
+    assert "reads round (an attribute that no defence was trained for) at AUC" in report.summary()
+    assert "reads odd at AUC" in report.summary()
+    assert "attributes other than odd, round" in report.not_tested
+    assert not any("unseen attribute: the threat model calls for it" in text for text in report.not_tested)
+    assert "unseen=['round']" in report.reproduce
+
+
+def test_report_says_what_a_reader_must_know(open_window, audited):
+    steps = []
+    report = audited(open_window, bound=True, progress=lambda *step: steps.append(step))
+    assert [s[0] for s in steps] == [0, 1, 2, 3, 4, 5, 6]
+    assert {s[1] for s in steps} == {6}
+    assert steps[-1][2] == "done"
+    assert (report.known, report.held_out, report.victims, report.seeds) == (425, 75, 150, 1)
+    assert any("small (150 examples)" in note for note in report.notes)
+    assert "private attributes: none was named" in report.not_tested
+    assert report.input_bytes == 8 * 8 * 4
+    assert report.settings["epochs"] == 10
+    assert any(text.startswith("a bound on the error of any reconstruction: no noise stands") for text in report.not_tested)
+    assert report.versions["keras_privpart"] == keras_privpart.__version__
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Ten classes of digits, cut behind a strided convolution; never trained."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1))
+    cut = keras.layers.Conv2D(2, 3, strides=2, name="cut")(image)
+    return partition(keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(cut))), "cut")
+
+
+def test_an_audit_trains_its_own_twin(digits, classifier, attack, monkeypatch):
+    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 3)
+    pictures = [Samples((s.x * 255).astype("uint8"), s.targets) for s in digits]
+    report = audit(classifier, *pictures, seeds=1, epochs=1, attacks=[attack, ProbeAttack("odd", "linear")])
+    assert report.kinds == ("reconstruction", "odd")
+    assert "undefended twin trained by the audit" in report.reference
+    assert report.input_bytes == 64
+    assert report.summary()
+
+
+class Peek(Attack):
+    """Says how bright the brightest of what it sees is, and that parity follows from it; learns nothing, so that an audit takes no time."""
+
+    family = "attribute probe"
+
+    def __init__(self, name="peek", seats=None, needs=()):
+        super().__init__(name, "odd")
+        self.needs = frozenset(needs)
+        self.learned_from = []
+        self._seats = seats
+
+    def inapplicable(self, samples):
+        return None
+
+    def inapplicable_to(self, view):
+        return None if self._seats is None or view.name in self._seats else f"{view.name} is closed"
+
+    def fit(self, view, known, held_out, effort, seed):
+        self.learned_from.append((len(known), len(held_out), effort))
+
+    def score(self, seen, victims):
+        surety = 1 / (1 + np.exp(-np.mean(seen[0].reshape(len(victims), -1), axis=1).astype("float64")))
+        return Guesses(victims.targets["odd"], np.stack([1 - surety, surety], axis=1))
+
+
+def peeked(digits, parts, *attacks, **kwargs):
+    return audit(parts, *digits, reference=parts, attacks=list(attacks), **{"seeds": 1, "epochs": 1, **kwargs})
+
+
+def test_both_floors_are_reported_and_the_stronger_counts(digits, classifier):
+    result = peeked(digits, classifier, Peek()).strongest("odd")
+    assert set(result.floors) == {"answer", "top-1"}
+    assert result.floor["auc"].value == max(table["auc"].value for table in result.floors.values())
+
+
+def test_attackers_are_limited_to_their_budget(digits, classifier):
+    peek = Peek()
+    report = peeked(digits, classifier, peek, budgets=(100, None, 40), epochs=None)
+    assert [r.budget for r in report.results] == [40, 100, None]
+    assert [r.known for r in report.results] == [40, 100, 500]
+    assert [r.name for r in report.results] == ["peek, 40 examples", "peek, 100 examples", "peek"]
+    assert [(known, held) for known, held, _ in peek.learned_from[::3]] == [(34, 6), (85, 15), (425, 75)]
+    updates = [effort.epochs * (known // effort.batch_size) for known, _, effort in peek.learned_from[::3]]
+    assert min(updates) >= 400, "a small budget is less data, not less training"
+    only = peeked(digits, classifier, Peek(), budgets=(5000, None))
+    assert [r.budget for r in only.results] == [None]
+    assert any("budget of 5,000 has no results of its own" in note for note in only.notes)
+
+
+def test_several_trainings_of_a_model(digits, classifier, open_window):
+    keras.utils.set_random_seed(5)
+    twin = partition(keras.models.clone_model(classifier.model), "cut")
+    report = audit([classifier, twin], *digits, reference=[twin, classifier], attacks=[Peek()], seeds=2, epochs=1)
+    score = report.strongest("odd").boundary["auc"]
+    apart = [peeked(digits, p, Peek()).strongest("odd").boundary["auc"].value for p in (classifier, twin)]
+    assert report.models == 2
+    assert score.models == pytest.approx(apart)
+    assert score.value == pytest.approx(np.mean(apart))
+    assert len(score.seeds) == 4
+    assert len(report.defended_accuracy.models) == 2
+    assert "one trained model was attacked" not in " ".join(report.not_tested)
+    with pytest.raises(AuditError, match="1 references for 2 models"):
+        audit([classifier, twin], *digits, reference=[twin], attacks=[Peek()])
+    with pytest.raises(AuditError, match="expected one architecture"):
+        audit([classifier, open_window], *digits, reference=twin, attacks=[Peek()])
+
+
+def test_what_the_model_was_trained_on_is_checked(digits, classifier):
+    train, test = digits
+    unknown = peeked(digits, classifier, Peek())
+    assert any("was not checked" in note for note in unknown.notes)
+    assert unknown.threat_model.data == "alike"
+    known = peeked(digits, classifier, Peek(), trained_on=(train.x[:400], train.targets["task"][:400]))
+    assert any(note.startswith("400 of the attackers' 500 examples were used") for note in known.notes)
+    assert known.threat_model.data == "training"
+    with pytest.raises(AuditError, match="3 of 150 victims that the model was trained on"):
+        peeked(digits, classifier, Peek(), trained_on=test[:3])
+
+
+def test_the_threat_model_decides(digits, classifier):
+    model = ThreatModel(private=("odd",), input_private=False, device_weights=False)
+    report = peeked(digits, classifier, Peek(), Peek("white box", needs=["white box"]), threat_model=model)
+    assert [r.attack for r in report.results] == ["peek"]
+    assert report.threat_model == model
+    text = " ".join(report.not_tested)
+    assert "white box: the threat model leaves it out: the attacker does not know the device half's weights" in text
+    assert "de-censoring: the threat model calls for it" in text
+    with pytest.raises(AuditError, match="expected the same attributes"):
+        peeked(digits, classifier, Peek(), threat_model=model, private=["task"])
+
+
+def test_a_threat_model_chooses_the_attacks(digits):
+    model = ThreatModel(private=("odd",), data="training", device_weights=False)
+    wanted, left_out = selection.members(None, model, model.private, ("task",), 8, digits[1])
+    assert {a.family for a in wanted} == set(model.attacks()) - {"membership"}
+    assert {a.kind for a in wanted if a.family == "unseen attribute"} == {"task"}
+    assert [a.name for a in wanted][:4] == [a.name for a in standard()][:4]
+    assert "do not say which examples the model was trained on" in next(r for name, r in left_out.items() if "member" in name)
+    assert {a.name for a in selection.members(None, None, ("odd",), (), 8, digits[1])[0]} == {a.name for a in standard(["odd"])}
+
+
+def test_attacks_that_cannot_reach_the_boundary_are_not_tested(digits, classifier):
+    closed = Peek("closed", seats=["the server half's answer"])
+    no_top1 = Peek("no top-1", seats=["the boundary", "the undefended boundary", "the server half's answer"])
+    report = peeked(digits, classifier, closed, no_top1)
+    assert [r.attack for r in report.results] == ["no top-1"]
+    assert set(report.results[0].floors) == {"answer"}
+    assert "closed: the boundary is closed" in report.not_tested
+
+
+def test_a_failing_attack_ends_the_others(open_window, digits):
+    class Failing(Peek):
+        concurrent = True
+
+        def fit(self, *args):
+            raise ZeroDivisionError
+
+    class Slow(Peek):
+        concurrent = True
+
+    slow = Slow("slow")
+    with pytest.raises(ZeroDivisionError):
+        peeked(digits, open_window, Failing("failing"), slow, seeds=500, workers=2)
+    assert len(slow.learned_from) < 3 * 500
+
+
+def odd(data, values):
+    return Samples(data.x, {**data.targets, "odd": values})
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda a: a.update(private=["Male"]), "expected the attribute 'Male' among them"),
+        (lambda a: a.update(train=odd(a["train"], np.zeros(500, int)), private=["odd"]), "one value of 'odd' in train"),
+        (lambda a: a.update(test=odd(a["test"], np.linspace(0, 1, 150)), private=["odd"]), r"'odd' of test as float64\[150\]"),
+        (lambda a: a.update(test=a["train"][:100]), "100 of 100 test examples"),
+        (lambda a: a.update(train=Samples(a["train"].x * 2 - 1, a["train"].targets)), r"images from -1 to 1; expected floats in \[0, 1\]"),
+        (
+            lambda a: a.update(private=["odd"], unseen=["odd"]),
+            r"the attributes \['odd'\] twice; expected each once: as private, or as unseen",
+        ),
+        (lambda a: a.update(unseen=["Young"]), "expected the attribute 'Young' among them"),
+        (lambda a: a.update(seeds=0), "seeds=0"),
+        (lambda a: a.update(epochs=1.5), "epochs=1.5"),
+        (lambda a: a.update(attacks=[]), r"the attacks \[\]"),
+        (lambda a: a.update(budgets=(5,)), r"budgets=\(5,\); expected numbers of examples from 10"),
+        (lambda a: a.update(workers=0), "workers=0"),
+        (lambda a: a.update(attacks=[DecoderAttack(), DecoderAttack()]), "twice"),
+    ],
+)
+def test_what_cannot_be_audited(open_window, digits, change, text):
+    arguments = {"train": digits[0], "test": digits[1], "reference": open_window, "seeds": 1, "epochs": 1}
+    change(arguments)
+    with pytest.raises(AuditError, match=text):
+        audit(open_window, **arguments)
+
+
+def test_models_of_several_inputs_are_refused(digits):
+    a, b = keras.Input((8, 8, 1), name="a"), keras.Input((8, 8, 1), name="b")
+    x = keras.layers.Add(name="cut")([a, b])
+    parts = partition(keras.Model([a, b], keras.layers.Dense(2)(keras.layers.Flatten()(x))), "cut")
+    with pytest.raises(AuditError, match=r"inputs \['a', 'b'\]; expected one"):
+        audit(parts, *digits, reference=parts)

@@ -1,0 +1,138 @@
+"""A bottleneck changes the model, and says so by its new boundary."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_privpart.channels import GaussianChannel
+from keras_privpart.errors import CutError
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.partition import partition, with_bottleneck
+
+X = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype("float32")
+
+
+def model():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    a = layers.Conv2D(6, 3, strides=2, name="a")(image)
+    b = layers.Dense(5, name="b")(layers.GlobalAveragePooling2D()(image))
+    joined = layers.Concatenate()([layers.Flatten()(layers.ReLU()(a)), b])
+    return keras.Model(image, {"scores": layers.Dense(3, name="scores")(joined)}, name="two")
+
+
+def test_few_features_cross_and_the_new_model_is_what_the_halves_compose_to(tmp_path):
+    whole = model()
+    before = whole.predict(X, verbose=0)["scores"]
+    parts = partition(whole, at=["a", "b"])
+    narrow = with_bottleneck(parts, 2)
+    assert [t.shape for t in narrow.boundary.tensors] == [(None, 3, 3, 2), (None, 2)]
+    assert narrow.boundary.sources == ("bottleneck_0", "bottleneck_1")
+    narrow.verify(X)
+    assert list(narrow.server(narrow.device(X))) == ["scores"]
+    assert not np.allclose(narrow.model.predict(X, verbose=0)["scores"], before)
+    assert np.array_equal(whole.predict(X, verbose=0)["scores"], before), "the model it came from is as it was"
+    narrow.model.save(tmp_path / "narrow.keras")
+    again = keras.models.load_model(tmp_path / "narrow.keras", safe_mode=True)
+    assert np.array_equal(again.predict(X, verbose=0)["scores"], narrow.model.predict(X, verbose=0)["scores"])
+
+
+def test_it_starts_as_an_orthonormal_projection_and_its_transpose():
+    narrow = with_bottleneck(partition(model(), at=["a", "b"]), 4)
+    down = narrow.model.get_layer("bottleneck_0").get_weights()[0]
+    up = narrow.model.get_layer("bottleneck_expansion_0").get_weights()[0]
+    assert np.allclose(down.T @ down, np.eye(4), atol=1e-5)
+    assert np.array_equal(up, down.T)
+
+
+@pytest.mark.parametrize("over", ["place", "example"])
+def test_from_examples_it_starts_where_least_is_lost(over):
+    x = np.random.default_rng(1).uniform(size=(60, 8, 8, 1)).astype("float32")
+    parts = partition(model(), at="a")
+    before = parts.device.predict(x, verbose=0)
+    narrow = with_bottleneck(parts, 4, over, x)
+    features = narrow.device.predict(x, verbose=0).reshape(-1, 4)
+    assert np.allclose(features.mean(0), 0, atol=1e-4)
+    assert np.allclose(features.std(0, ddof=1), 1, atol=1e-3)
+    back = np.asarray(narrow.model.get_layer("bottleneck_expansion")(features))
+    truth = before.reshape(back.shape)
+    spectrum = np.linalg.svd(truth - truth.mean(0), compute_uv=False)
+    lost = np.square(truth - back).sum()
+    assert lost == pytest.approx(np.square(spectrum[4:]).sum(), rel=1e-3), "the least that any 4 linear features lose"
+
+
+def test_from_examples_all_directions_come_back_as_they_were():
+    x = np.random.default_rng(1).uniform(size=(60, 8, 8, 1)).astype("float32")
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    a = layers.Dense(5, name="a")(layers.Dense(2)(layers.Flatten()(image)))  # 5 features that vary in 2 directions
+    whole = keras.Model(image, layers.Dense(3)(a))
+    narrow = partition(whole, at="a", bottleneck=2, bottleneck_examples=x)
+    assert np.allclose(narrow.model.predict(x, verbose=0), whole.predict(x, verbose=0), atol=1e-5)
+    with pytest.raises(CutError, match="bottleneck=3, but the boundary of these examples varies in 2 directions only"):
+        partition(whole, at="a", bottleneck=3, bottleneck_examples=x)
+    with pytest.raises(CutError, match="examples with 2 rows for 2 features"):
+        partition(whole, at="a", bottleneck=2, bottleneck_examples=x[:2])
+
+
+def test_partition_makes_it_at_once():
+    whole = model()
+    narrow = partition(whole, at=["a", "b"], bottleneck=2)
+    assert narrow.boundary == with_bottleneck(partition(whole, at=["a", "b"]), 2).boundary
+    narrow.verify(X)
+    apart = partition(whole, at=["a", "b"], bottleneck=2, independent=True)
+    assert not {id(v) for v in apart.model.variables} & {id(v) for v in whole.variables}
+    apart.verify(X)
+
+
+def test_over_the_example_so_many_cross_in_all(tmp_path):
+    narrow = partition(model(), at=["a", "b"], bottleneck=4, bottleneck_over="example")
+    assert [t.shape for t in narrow.boundary.tensors] == [(None, 4), (None, 4)]
+    down = narrow.model.get_layer("bottleneck_0").get_weights()[0]
+    assert down.shape == (3 * 3 * 6, 4)
+    assert np.allclose(down.T @ down, np.eye(4), atol=1e-5)
+    narrow.verify(X)
+    narrow.with_channel(GaussianChannel(0.5)).save(tmp_path / "parts")
+    again = Partition.load(tmp_path / "parts")
+    assert [z.shape for z in again.device(X)] == [(4, 4), (4, 4)]
+
+
+def test_over_the_example_the_tensor_must_have_a_size():
+    image = keras.Input((None, None, 1), name="image")
+    a = layers.Conv2D(6, 3, name="a")(image)
+    parts = partition(keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(a))), at="a")
+    assert with_bottleneck(parts, 2).boundary.tensors[0].shape == (None, None, None, 2)
+    with pytest.raises(CutError, match=r"bottleneck=2 at a with \[0\] features"):
+        with_bottleneck(parts, 2, over="example")
+
+
+def test_it_loads_in_a_process_that_knows_nothing_of_it(tmp_path):
+    partition(model(), at=["a", "b"], bottleneck=2).with_channel(GaussianChannel(0.5)).save(tmp_path / "parts")
+    code = "import sys; from keras_privpart import Partition; print(Partition.load(sys.argv[1]).boundary)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "parts")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3, 3, 2" in done.stdout
+
+
+def test_a_channel_goes_on_top():
+    noisy = with_bottleneck(partition(model(), at=["a", "b"]), 2).with_channel(GaussianChannel(0.5))
+    assert [z.shape for z in noisy.device(X)] == [(4, 3, 3, 2), (4, 2)]
+    noisy.verify(X)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda p: with_bottleneck(p, 5), r"bottleneck=5 at a, b with \[6, 5\] features; expected a whole number from 1"),
+        (lambda p: with_bottleneck(p, 0), "bottleneck=0"),
+        (lambda p: with_bottleneck(p, 2, over="pixel"), "over='pixel'; expected one of place, example"),
+        (lambda p: with_bottleneck(p.with_channel(GaussianChannel(0.5)), 2), "expected a plain one"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, text):
+    with pytest.raises(CutError, match=text):
+        make(partition(model(), at=["a", "b"]))

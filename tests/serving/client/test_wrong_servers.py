@@ -1,0 +1,186 @@
+"""Servers that are not the device half's partner: refused, and no tensor sent."""
+
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pytest
+
+import keras_privpart as kp
+from keras_privpart import errors
+from keras_privpart.serving import Client, LocalServer
+from keras_privpart.serving.wire import messages, tensors
+from keras_privpart.serving.wire.transport import Transport
+
+
+def test_another_pair_is_refused(bundle, other, images, record_of):
+    with LocalServer(other.path) as stranger:
+        recorder = record_of(stranger.address)
+        with Client(bundle.path, recorder.address) as client:
+            with pytest.raises(errors.PairMismatchError, match=r"its fingerprint is .* The device half is out of date"):
+                client.predict(images)
+            with pytest.raises(errors.PairMismatchError):
+                client.wait_for_ready(5)
+    assert recorder.predictions() == []
+
+
+def test_a_server_that_is_replaced_after_an_error_is_asked_again(bundle, other, server, images, record_of):
+    """The address stays, the pair behind it changes, and the request that met the gap sends no tensor to the newcomer."""
+    with LocalServer(other.path) as stranger:
+        recorder = record_of(server.address)
+        with Client(bundle.path, recorder.address) as client:
+            client.predict(images[:1])
+            recorder.requests.clear()
+            recorder.failures.append(grpc.StatusCode.UNAVAILABLE)
+            recorder.turn_to(stranger.address)
+            with pytest.raises(errors.PairMismatchError, match="Nothing was sent"):
+                client.predict(images[:1])
+        assert recorder.methods() == ["Predict", "GetModelMetadata", "Predict"]
+        assert len(recorder.predictions()) == 1  # the one that failed before it reached any server
+
+
+class Scripted(Transport):
+    """The in-process twin of a proxy: asks the first server until told to ask the second."""
+
+    def __init__(self, *addresses):
+        self.channels = [grpc.insecure_channel(address) for address in addresses]
+        self.use = lambda method: 0
+
+    def send(self, method, request, timeout):
+        call = self.channels[self.use(method)].unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+        return call(request, timeout=timeout)
+
+    def close(self):
+        for channel in self.channels:
+            channel.close()
+
+
+def test_an_answer_from_another_pair_is_discarded(bundle, other, server, images):
+    """Behind a proxy the server that is asked for its pair need not be the one that answers."""
+    with LocalServer(other.path) as stranger:
+        transport = Scripted(server.address, stranger.address)
+        with Client(bundle.path, "proxy:1", transport=transport) as client:
+            client.predict(images[:1])
+            transport.use = lambda method: 1
+            with pytest.raises(errors.PairMismatchError, match="the answer was discarded"):
+                client.predict(images[:1])
+            with pytest.raises(errors.PairMismatchError, match="Nothing was sent"):
+                client.predict(images[:1])
+            transport.use = lambda method: 0
+            assert client.predict(images[:1]).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"version": 2}, r"NOT_FOUND: Servable not found for request: Specific\(faces, 2\)"),
+        ({"name": "cats"}, r"NOT_FOUND: Servable not found for request: Specific\(cats, 1\)"),
+    ],
+)
+def test_wrong_model_or_version(parts, server, images, tmp_path, change, text):
+    arguments = {"version": 1, "name": "faces", **change}
+    bundle = kp.export(parts, tmp_path / "b", **arguments)
+    with Client(bundle.path, server.address) as client:
+        with pytest.raises(errors.ServerNotFoundError, match=text):
+            client.predict(images)
+        with pytest.raises(errors.ServerNotFoundError, match=r"Not ready within 0.2 s: .*NOT_FOUND"):
+            client.wait_for_ready(0.2)
+
+
+def test_a_server_of_another_kind(bundle, images):
+    stranger = grpc.server(futures.ThreadPoolExecutor(1))
+    port = stranger.add_insecure_port("127.0.0.1:0")
+    stranger.start()
+    refused = pytest.raises(errors.RequestRefusedError, match="this server speaks something else")
+    with Client(bundle.path, f"127.0.0.1:{port}") as client, refused:
+        client.predict(images)
+    stranger.stop(0).wait()
+
+
+def signature_answer(change):
+    """Changes the signature that a server shows."""
+
+    def rewrite(method, raw):
+        if not method.endswith("GetModelMetadata"):
+            return raw
+        response = messages.GetModelMetadataResponse.FromString(raw)
+        signatures = messages.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+        change(signatures.signature_def, response)
+        response.metadata["signature_def"].value = signatures.SerializeToString()
+        return response.SerializeToString()
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda s, r: s.pop("pair"), "it has the signatures .* expected 'serve_checked' and 'pair'"),
+        (lambda s, r: s.pop("serve_checked"), "it has the signatures"),
+        (
+            lambda s, r: s["serve_checked"].inputs["raw"].CopyFrom(s["serve_checked"].inputs["boundary"]),
+            r"it has the inputs \['boundary', 'raw'\]",
+        ),
+        (lambda s, r: setattr(s["serve_checked"].inputs["boundary"], "dtype", 2), "its input 'boundary' is float64"),
+        (lambda s, r: setattr(s["serve_checked"].inputs["boundary"].tensor_shape.dim[3], "size", 5), r"is float32 \[None, 6, 6, 5\]"),
+        (lambda s, r: setattr(s["serve_checked"].inputs["boundary"].tensor_shape, "unknown_rank", True), "unknown rank"),
+        (lambda s, r: s["serve_checked"].outputs.pop("scores"), r"it has the outputs \['pair_fingerprint'\]; expected"),
+        (
+            lambda s, r: setattr(s["serve_checked"].outputs["scores"].tensor_shape.dim[1], "size", 6),
+            r"its output 'scores' is float32 \[None, 6\]",
+        ),
+        (lambda s, r: setattr(r.model_spec.version, "value", 9), "it answers for version 9"),
+    ],
+)
+def test_another_signature_is_refused(bundle, recorder, images, change, text):
+    recorder.rewrite = signature_answer(change)
+    with Client(bundle.path, recorder.address) as client, pytest.raises(errors.PairMismatchError, match=text):
+        client.predict(images)
+    assert recorder.predictions() == []
+
+
+def test_signatures_that_cannot_be_read(bundle, recorder, images):
+    def rewrite(method, raw):
+        response = messages.GetModelMetadataResponse.FromString(raw)
+        response.metadata["signature_def"].value = b"\xff\xff"
+        return response.SerializeToString()
+
+    recorder.rewrite = rewrite
+    with Client(bundle.path, recorder.address) as client, pytest.raises(errors.PairMismatchError, match="cannot be read"):
+        client.predict(images)
+
+
+def answer_change(change):
+    def rewrite(method, raw):
+        response = messages.PredictResponse.FromString(raw)
+        if not method.endswith("Predict") or "scores" not in response.outputs:
+            return raw
+        change(response.outputs)
+        return response.SerializeToString()
+
+    return rewrite
+
+
+def replace_by(array):
+    def change(outputs):
+        outputs["scores"].Clear()
+        tensors.encode(array, outputs["scores"])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda outputs: outputs.pop("scores"), r"answered \['pair_fingerprint'\]; expected \['pair_fingerprint', 'scores'\]"),
+        (lambda outputs: outputs["extra"].CopyFrom(outputs["scores"]), r"answered \['extra', 'pair_fingerprint', 'scores'\]"),
+        (replace_by(np.zeros((2, 5))), r"as float64\[2, 5\] to 2 examples; the contract declares float32\[None, 5\]"),
+        (replace_by(np.zeros((2, 4), np.float32)), r"float32\[2, 4\]"),
+        (replace_by(np.zeros((1, 5), np.float32)), r"float32\[1, 5\] to 2 examples"),
+        (lambda outputs: outputs["scores"].float_val.append(0.0), "11 values"),
+    ],
+)
+def test_answers_that_the_contract_does_not_declare(bundle, recorder, images, change, text):
+    recorder.rewrite = answer_change(change)
+    with Client(bundle.path, recorder.address) as client, pytest.raises(errors.ServerFailedError, match=text):
+        client.predict(images[:2])

@@ -1,0 +1,193 @@
+"""Deployment files: valid by the official schemas, and saying what they must say."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_privpart import errors
+from keras_privpart.serving.servers.deployment import object_name, write_deployment
+
+yaml = pytest.importorskip("yaml")
+kubernetes_validate = pytest.importorskip("kubernetes_validate")
+
+SCHEMAS = Path(__file__).parents[2] / "data/schemas"
+KUBERNETES = ("1.31", "1.35")  # of the schemas that kubernetes-validate brings
+
+
+@pytest.fixture(scope="module")
+def written(bundle, tmp_path_factory):
+    return write_deployment(bundle.path, tmp_path_factory.mktemp("deploy") / "faces", replicas=3).folder
+
+
+@pytest.fixture(scope="module")
+def objects(written):
+    """Kubernetes' objects by kind."""
+    found = {}
+    for document in yaml.safe_load_all((written / "kubernetes.yaml").read_text()):
+        assert document["kind"] not in found
+        found[document["kind"]] = document
+    return found
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_objects_are_valid(objects, version):
+    kinds = {"ConfigMap", "PersistentVolumeClaim", "Deployment", "Service"}
+    assert set(objects) == kinds | {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
+    for document in objects.values():
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_validator_finds_faults(objects):
+    broken = json.loads(json.dumps(objects["Deployment"]))
+    broken["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, KUBERNETES[0], strict=True)
+
+
+def test_kserve_holds_a_valid_pod_and_a_canary(written, objects):
+    """KServe's own schema cannot be had as a package: the pod in it is checked as a pod, the rest by what KServe documents."""
+    service = yaml.safe_load((written / "kserve.yaml").read_text())
+    assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    assert set(service) == {"apiVersion", "kind", "metadata", "spec"}
+    predictor = service["spec"]["predictor"]
+    own = {key: predictor.pop(key) for key in ("minReplicas", "maxReplicas", "canaryTrafficPercent", "timeout")}
+    assert own == {"minReplicas": 3, "maxReplicas": 15, "canaryTrafficPercent": 10, "timeout": 60}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": service["metadata"], "spec": predictor}
+    kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)
+    assert [port["name"] for port in predictor["containers"][0]["ports"]] == ["h2c"]  # Knative's word for gRPC
+    claimed = {volume["name"]: volume for volume in predictor["volumes"]}
+    assert claimed["server"]["persistentVolumeClaim"]["claimName"] == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    assert claimed["config"]["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
+
+
+def test_compose_is_valid(written):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((SCHEMAS / "compose-spec.json").read_text())
+    compose = yaml.safe_load((written / "compose.yaml").read_text())
+    jsonschema.Draft201909Validator(schema).validate(compose)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft201909Validator(schema).validate({**compose, "servers": {}})
+    assert compose["services"]["server"]["deploy"]["replicas"] == 3
+    assert "ports" not in compose["services"]["server"], "only the proxy is reached from outside"
+
+
+def test_the_proxy_asks_for_certificates_and_lets_a_clients_calls_through_alone(written):
+    """Envoy's schemas are its binary's; what is checked here is what the file must say."""
+    from keras_privpart.serving.wire.transport import METHODS
+
+    envoy = yaml.safe_load((written / "envoy.yaml").read_text())["static_resources"]
+    chain = envoy["listeners"][0]["filter_chains"][0]
+    tls = chain["transport_socket"]["typed_config"]
+    assert tls["require_client_certificate"] is True
+    assert tls["common_tls_context"]["validation_context"] == {"trusted_ca": {"filename": "/keys/ca.crt"}}
+    routes = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
+    assert {route["match"]["path"] for route in routes} == {method.path for method in METHODS}
+    assert {route["route"]["cluster"] for route in routes} == {envoy["clusters"][0]["name"]}
+    assert envoy["clusters"][0]["health_checks"][0]["grpc_health_check"] == {}
+    assert "http2_protocol_options" in json.dumps(envoy["clusters"])
+    assert "retry" not in json.dumps(envoy)
+
+
+def flags_of(written, objects):
+    compose = yaml.safe_load((written / "compose.yaml").read_text())
+    kserve = yaml.safe_load((written / "kserve.yaml").read_text())
+    return (
+        compose["services"]["server"]["command"],
+        objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"],
+        kserve["spec"]["predictor"]["containers"][0]["args"],
+    )
+
+
+def test_every_server_is_started_alike(written, objects):
+    first, *others = flags_of(written, objects)
+    assert all(other == first for other in others)
+    for needed in ("--port=8500", "--model_config_file=/config/models.config", "--enable_grpc_healthcheck_service=true"):
+        assert needed in first
+    named = {re.search("/config/(.+)$", flag).group(1) for flag in first if "/config/" in flag}
+    assert named == {path.name for path in (written / "config").iterdir()} == set(objects["ConfigMap"]["data"])
+
+
+def test_the_configuration_is_the_bundles(written, objects, bundle):
+    for name, text in objects["ConfigMap"]["data"].items():
+        own = (bundle.path / "serving" / name).read_text()
+        assert (written / "config" / name).read_text() == own
+        assert text.rstrip() == own.rstrip()
+    assert "/models/faces" in objects["ConfigMap"]["data"]["models.config"]
+
+
+def test_servers_see_the_server_folder_alone(written, bundle):
+    compose = yaml.safe_load((written / "compose.yaml").read_text())
+    mounts = compose["services"]["server"]["volumes"]
+    assert [mount["target"] for mount in mounts] == ["/models/faces", "/config"]
+    assert all(mount["read_only"] for mount in mounts)
+    relative = re.fullmatch(r"\$\{BUNDLE:-(.+)\}/server", mounts[0]["source"]).group(1)
+    assert (written / relative).resolve() == bundle.path.resolve()
+    for path in written.rglob("*"):
+        if path.is_file():
+            assert str(bundle.path) not in path.read_text(), "no path of this machine"
+
+
+def test_only_labelled_clients_and_the_monitoring_get_in(objects):
+    policy = objects["NetworkPolicy"]["spec"]
+    assert policy["egress"] == []
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [[8500], [8501]]
+    assert all(rule["from"] for rule in policy["ingress"])
+
+
+def test_the_dashboard_asks_for_metrics_that_exist(written):
+    prometheus_client = pytest.importorskip("prometheus_client")
+    from keras_privpart.serving import PrometheusMetrics
+
+    registry = prometheus_client.CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    metrics.record("Predict", 0.1, 1, 1, "ServingError")
+    own = {sample.name for family in registry.collect() for sample in family.samples}
+    dashboard = json.loads((written / "grafana.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(asked) > 8
+    named = set(re.findall(r"privpart_client_\w+", " ".join(asked)))
+    assert named
+    assert named <= own
+    servers = {
+        ":tensorflow:serving:request_count",
+        ":tensorflow:serving:request_latency_bucket",
+        ":tensorflow:serving:runtime_latency_bucket",
+    }
+    assert set(re.findall(r":tensorflow:[\w:]+", " ".join(asked))) == servers
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("faces", "faces"), ("My_Model.v2", "my-model-v2"), ("8bit", "model-8bit"), ("a" * 128, "a" * 50), ("x-", "x"), ("9", "model-9")],
+)
+def test_names_of_objects(name, expected):
+    assert object_name(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"replicas": 0}, "Received replicas=0; expected a whole number from 1"),
+        ({"image": "a\n- --evil"}, "expected a docker image"),
+    ],
+)
+def test_bad_arguments_leave_nothing(bundle, tmp_path, options, text):
+    with pytest.raises(errors.EngineError, match=text):
+        write_deployment(bundle.path, tmp_path / "d", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_not_overwritten(bundle, written, tmp_path):
+    with pytest.raises(errors.EngineError, match="is there already"):
+        write_deployment(bundle.path, written)
+    with pytest.raises(errors.EngineError, match="is inside the bundle"):
+        write_deployment(bundle.path, bundle.path / "serving/deploy")
+    assert not (bundle.path / "serving/deploy").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.EngineError, match="Can't write"):
+        write_deployment(bundle.path, tmp_path / "file/d")
+    assert os.listdir(tmp_path) == ["file"]
