@@ -38,7 +38,7 @@ class Row(Defence):
 
 def defences() -> dict[str, Callable[[], Row]]:
     import keras_privpart as kp
-    from keras_privpart.training import goals, regularizers
+    from keras_privpart.training.privacy_terms import goals, regularizers
 
     def decoder(**kwargs: Any) -> list[Any]:
         return [kp.ReconstructionAdversary(weight=1.0, **kwargs)]

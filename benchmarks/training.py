@@ -152,7 +152,7 @@ def fit_or_loop(steps: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 def variants(steps: int) -> dict[str, Callable[[], Callable[[], Any]]]:
     """How to set up each variant; what comes back makes one step (or, for the loops, `steps` steps)."""
-    from keras_privpart.training.goals import PullToMean
+    from keras_privpart.training.privacy_terms.goals import PullToMean
 
     return {
         "plain step by hand": lambda: by_hand(0),

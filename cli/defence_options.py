@@ -97,8 +97,8 @@ class DefenceSource:
         return None if self.channel == "none" else _channel(self.channel)
 
     def _reconstruction(self, classes: int) -> list[Any]:
-        from keras_privpart.training import goals
-        from keras_privpart.training.adversaries import ReconstructionAdversary
+        from keras_privpart.training.privacy_terms import goals
+        from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
 
         if not self.reconstruction:
             return []
@@ -111,8 +111,8 @@ class DefenceSource:
         return [ReconstructionAdversary(weight=self.reconstruction, goal=made[self.goal](), steps=self.steps)]
 
     def _attribute(self, name: str, classes: int) -> Any:
-        from keras_privpart.training import goals
-        from keras_privpart.training.adversaries import AttributeAdversary
+        from keras_privpart.training.privacy_terms import goals
+        from keras_privpart.training.privacy_terms.adversaries import AttributeAdversary
 
         made: dict[str, Callable[[], Any]] = {
             "reverse": lambda: None,
@@ -137,7 +137,7 @@ def _channel(term: str) -> Any:
 
 
 def _regularizers(term: str, classes: int, private: list[str]) -> list[Any]:
-    from keras_privpart.training import regularizers
+    from keras_privpart.training.privacy_terms import regularizers
 
     name, _, number = term.partition(":")
     weight = float(number)

@@ -13,7 +13,7 @@ from keras_privpart.version import __version__
 
 _HOME = {
     "AdversarialTrainer": "training.trainer",
-    "AttributeAdversary": "training.adversaries",
+    "AttributeAdversary": "training.privacy_terms.adversaries",
     "AuditReport": "auditing.reporting.report",
     "Boundary": "contract",
     "Contract": "contract",
@@ -26,9 +26,9 @@ _HOME = {
     "Partition": "partitioning.halves",
     "PrivPartError": "errors",
     "PrivacyMonitor": "training.callbacks",
-    "Problem": "partitioning.problems",
+    "Problem": "partitioning.graphs.problems",
     "QuantizeChannel": "channels",
-    "ReconstructionAdversary": "training.adversaries",
+    "ReconstructionAdversary": "training.privacy_terms.adversaries",
     "RestartAdversaries": "training.callbacks",
     "ThreatModel": "threat_model",
     "audit": "auditing.audit",
@@ -44,9 +44,9 @@ _NAMESPACES = {
     "attacks": "auditing.attacks",
     "channels": "channels",
     "datasets": "datasets",
-    "goals": "training.goals",
-    "regularizers": "training.regularizers",
-    "schedules": "training.schedules",
+    "goals": "training.privacy_terms.goals",
+    "regularizers": "training.privacy_terms.regularizers",
+    "schedules": "training.privacy_terms.schedules",
 }
 
 _RENAMED = {"check": "check_cut", "compare": "compare_reports"}
@@ -100,13 +100,13 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.cut_table import CutTable
     from keras_privpart.partitioning.cutpoint import Cut
     from keras_privpart.partitioning.cuts import cuts
+    from keras_privpart.partitioning.graphs.problems import Problem
     from keras_privpart.partitioning.halves import Partition
     from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
-    from keras_privpart.partitioning.problems import Problem
     from keras_privpart.threat_model import ThreatModel
-    from keras_privpart.training import goals, regularizers, schedules
-    from keras_privpart.training.adversaries import AttributeAdversary, ReconstructionAdversary
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
+    from keras_privpart.training.privacy_terms import goals, regularizers, schedules
+    from keras_privpart.training.privacy_terms.adversaries import AttributeAdversary, ReconstructionAdversary
     from keras_privpart.training.trainer import AdversarialTrainer
 
 

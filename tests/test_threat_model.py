@@ -47,7 +47,7 @@ def test_every_attack_is_known_and_can_follow():
 
 
 def test_default_adversaries_follow_from_what_is_private():
-    from keras_privpart.training.defaults import default_adversaries
+    from keras_privpart.training.privacy_terms.defaults import default_adversaries
 
     model = ThreatModel(private=("Male", "age"))
     found = default_adversaries(model, {"Male": 2, "age": 0}, weight=0.5)

@@ -31,7 +31,7 @@ def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
         classes: of the task.
     """
     import keras_privpart as kp
-    from keras_privpart.training import goals, regularizers
+    from keras_privpart.training.privacy_terms import goals, regularizers
 
     def readers(goal: Any = None, weight: float = 1.0) -> list[Any]:
         return [kp.AttributeAdversary(name, 2, weight, kind=("linear", "mlp"), goal=goal) for name in task.private]

@@ -98,7 +98,7 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
 
 def _train(parts: Any, data: Any, epochs: int, seed: int) -> Any:
     from keras_privpart.channels import GaussianChannel
-    from keras_privpart.training.adversaries import ReconstructionAdversary
+    from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
     from keras_privpart.training.recipe import Defence, Recipe, train_pair
 
     recipe = Recipe(epochs=epochs, learning_rate=2e-3, adversary_learning_rate=2e-3, seed=seed)

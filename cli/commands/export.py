@@ -67,7 +67,7 @@ def export(
     from keras_privpart.auditing.reporting.report import AuditReport
     from keras_privpart.exporting.bundle import export as write
     from keras_privpart.exporting.measuring import table
-    from keras_privpart.exporting.optimizing.optimize import Optimization
+    from keras_privpart.exporting.optimize import Optimization
     from keras_privpart.partitioning.halves import Partition
 
     trained = (run / run_folder.TRAIN_RECORD).exists()

@@ -13,16 +13,16 @@ from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
 from keras_privpart.auditing.campaign import ANSWER, BOUNDARY, CEILING, TOP1, Campaign, Outcome, Seat
 from keras_privpart.auditing.checks import check_budgets, check_inputs, check_settings, check_unseen, single_precision
 from keras_privpart.auditing.evaluation_classifier import Judge
-from keras_privpart.auditing.images import as_images
+from keras_privpart.auditing.knowledge.images import as_images
+from keras_privpart.auditing.knowledge.splits import Split, seen_in_training, split
+from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view, top1_view
 from keras_privpart.auditing.reference import undefended
 from keras_privpart.auditing.reporting import limitations
 from keras_privpart.auditing.reporting.report import AuditReport, PictureRows
 from keras_privpart.auditing.scoring import bounds
 from keras_privpart.auditing.scoring.intervals import Score, score_of
-from keras_privpart.auditing.splits import Split, seen_in_training, split
 from keras_privpart.auditing.store import Store, digest_of_halves, digest_of_samples
 from keras_privpart.auditing.task import correct
-from keras_privpart.auditing.views import View, answer_view, boundary_view, top1_view
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition

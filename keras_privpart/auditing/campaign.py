@@ -12,13 +12,13 @@ import numpy as np
 
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack, Effort
 from keras_privpart.auditing.evaluation_classifier import Judge
+from keras_privpart.auditing.knowledge.splits import Split
+from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.reporting.report import AttackResult
 from keras_privpart.auditing.scoring.confusion import readings
 from keras_privpart.auditing.scoring.evidence import Evidence, Pictures
 from keras_privpart.auditing.scoring.intervals import compare
-from keras_privpart.auditing.splits import Split
 from keras_privpart.auditing.store import Found, Store, digest_of_samples, key_of
-from keras_privpart.auditing.views import View
 
 BOUNDARY, ANSWER, TOP1, CEILING = "boundary", "answer", "top-1", "ceiling"
 FLOORS = (ANSWER, TOP1)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_privpart.auditing.attacks import Attack
-from keras_privpart.auditing.splits import FEWEST
+from keras_privpart.auditing.knowledge.splits import FEWEST
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition

@@ -7,11 +7,11 @@ import threading
 import numpy as np
 
 from keras_privpart.auditing.attacks import Effort, ProbeAttack
-from keras_privpart.auditing.images import as_images, not_images
-from keras_privpart.auditing.splits import Split
+from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.splits import Split
+from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.store import Found, Store, digest_of_samples, key_of
 from keras_privpart.auditing.task import unlabelled
-from keras_privpart.auditing.views import View
 from keras_privpart.datasets import TASK, Samples
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_privpart.auditing.images import as_images
+from keras_privpart.auditing.knowledge.images import as_images
+from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
 from keras_privpart.auditing.scoring import metrics
-from keras_privpart.auditing.views import View, answer_view, boundary_view
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.cutpoint import Cut
 from keras_privpart.partitioning.halves import Partition
-from keras_privpart.training.adversaries import ReconstructionAdversary
 from keras_privpart.training.fresh_reader import FreshReader
+from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
 
 FEWEST = 50
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.splits import Split
+from keras_privpart.auditing.knowledge.splits import Split
 from keras_privpart.auditing.store import digest_of, digest_of_samples, read_arrays, write_arrays
 from keras_privpart.auditing.task import fresh_copy, undefended_twin
 from keras_privpart.partitioning.halves import Partition

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from keras_privpart.auditing.attacks import Attack, Effort, chosen, denied
 from keras_privpart.auditing.campaign import Case
 from keras_privpart.auditing.checks import check_members
-from keras_privpart.auditing.people import protocols
-from keras_privpart.auditing.splits import Split
+from keras_privpart.auditing.knowledge.people import protocols
+from keras_privpart.auditing.knowledge.splits import Split
 from keras_privpart.datasets import Samples
 from keras_privpart.threat_model import ThreatModel
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_privpart.auditing.views import BATCH
+from keras_privpart.auditing.knowledge.views import BATCH
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition

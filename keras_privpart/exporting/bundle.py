@@ -24,7 +24,7 @@ from keras_privpart.exporting.encoding import Encoded, encode
 from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
 from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
 from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
-from keras_privpart.exporting.optimizing.optimize import STEPS, Optimization, optimize_half
+from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.threat_model import ThreatModel

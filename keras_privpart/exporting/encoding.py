@@ -14,7 +14,7 @@ from keras import ops
 from keras_privpart.channels import PACKAGE
 from keras_privpart.contract import ENCODINGS, Boundary, TensorSpec
 from keras_privpart.errors import BundleError
-from keras_privpart.partitioning.graph import deep_graphs, input_structure
+from keras_privpart.partitioning.graphs.graph import deep_graphs, input_structure
 from keras_privpart.partitioning.halves import Partition
 
 LOWEST, HIGHEST = -128, 127

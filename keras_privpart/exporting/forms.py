@@ -16,7 +16,7 @@ from keras_privpart.exporting import litert, saved_model
 from keras_privpart.exporting.encoding import decode
 from keras_privpart.exporting.reload import BATCH_SIZES, Arrays, check_specs, numpy_of, same
 from keras_privpart.exporting.saved_model import device_function
-from keras_privpart.partitioning.assembly import bypass
+from keras_privpart.partitioning.graphs.assembly import bypass
 from keras_privpart.partitioning.halves import Partition
 
 SAVED_MODEL = "saved_model"

@@ -24,7 +24,7 @@ from keras_privpart.contract import (
     TensorSpec,
 )
 from keras_privpart.errors import BundleError
-from keras_privpart.partitioning.graph import input_names
+from keras_privpart.partitioning.graphs.graph import input_names
 from keras_privpart.partitioning.halves import Partition
 
 # TensorFlow renames or refuses other argument names, `self` among them.

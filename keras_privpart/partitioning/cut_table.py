@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning.costs.latency import DEVICE_SPEED, SERVER_SPEED, Conditions, bytes_per_second
 from keras_privpart.partitioning.cutpoint import Cut
+from keras_privpart.partitioning.latency import DEVICE_SPEED, SERVER_SPEED, Conditions, bytes_per_second
 
 DEVICE_SHARE = 0.1
 

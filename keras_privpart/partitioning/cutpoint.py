@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_privpart.contract import Boundary, TensorSpec, boundary_names, dtype_size
-from keras_privpart.partitioning.addresses import MASK_SUFFIX, Addresses
-from keras_privpart.partitioning.calls import Graph
+from keras_privpart.partitioning.graphs.addresses import MASK_SUFFIX, Addresses
+from keras_privpart.partitioning.graphs.calls import Graph
 
 
 @dataclass(frozen=True)

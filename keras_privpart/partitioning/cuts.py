@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning.addresses import Addresses
-from keras_privpart.partitioning.costs.latency import example, measure_halves
-from keras_privpart.partitioning.costs.tabulation import tabulate
 from keras_privpart.partitioning.cut_table import CutTable
 from keras_privpart.partitioning.cutpoint import Cut
-from keras_privpart.partitioning.graph import read
+from keras_privpart.partitioning.graphs.addresses import Addresses
+from keras_privpart.partitioning.graphs.graph import read
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.latency import example, measure_halves
 from keras_privpart.partitioning.partition import partition
+from keras_privpart.partitioning.tabulation import tabulate
 
 # What a quick attack makes of the boundary of a cut: 0 nothing beyond the floor, 1 all that there is to see.
 Probe = Callable[[Cut, Partition], float]

@@ -13,8 +13,8 @@ import numpy as np
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import ChannelError, VerificationError
 from keras_privpart.partitioning import storage
-from keras_privpart.partitioning.assembly import bypass
-from keras_privpart.partitioning.graph import deep_graphs, input_names, input_structure, output_names
+from keras_privpart.partitioning.graphs.assembly import bypass
+from keras_privpart.partitioning.graphs.graph import deep_graphs, input_names, input_structure, output_names
 
 
 @dataclass(frozen=True)

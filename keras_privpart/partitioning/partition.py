@@ -11,16 +11,13 @@ import keras
 
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import CutError
-from keras_privpart.partitioning.addresses import Addresses
-from keras_privpart.partitioning.assembly import Port, build
-from keras_privpart.partitioning.calls import Graph
-from keras_privpart.partitioning.copying import copied
-from keras_privpart.partitioning.costs.tabulation import tabulate
 from keras_privpart.partitioning.cutpoint import Cut, boundary_of
-from keras_privpart.partitioning.graph import read, refusal
-from keras_privpart.partitioning.halves import Partition
-from keras_privpart.partitioning.narrowing import narrowed
-from keras_privpart.partitioning.problems import (
+from keras_privpart.partitioning.graphs.addresses import Addresses
+from keras_privpart.partitioning.graphs.assembly import Port, build
+from keras_privpart.partitioning.graphs.calls import Graph
+from keras_privpart.partitioning.graphs.copying import copied
+from keras_privpart.partitioning.graphs.graph import read, refusal
+from keras_privpart.partitioning.graphs.problems import (
     NeedlessTensor,
     NotAnAddress,
     NothingLeft,
@@ -30,7 +27,10 @@ from keras_privpart.partitioning.problems import (
     UnsendableTensor,
     UnsupportedModel,
 )
-from keras_privpart.partitioning.separation import Separation, frontiers, private_calls, raw_paths, separate, upstream
+from keras_privpart.partitioning.graphs.separation import Separation, frontiers, private_calls, raw_paths, separate, upstream
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.narrowing import narrowed
+from keras_privpart.partitioning.tabulation import tabulate
 
 At = str | Sequence[str] | Cut | None
 

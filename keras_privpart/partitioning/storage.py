@@ -16,7 +16,7 @@ import keras
 import keras_privpart.channels  # noqa: F401  registers the layers that saved halves may hold, channels among them
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import BundleExistsError, ContractError, ModelError
-from keras_privpart.partitioning.graph import count_operations, deep_graphs
+from keras_privpart.partitioning.graphs.graph import count_operations, deep_graphs
 
 PARTITION_FILE = "partition.json"
 _SCHEMA = 1

@@ -13,9 +13,9 @@ import tensorflow as tf
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
-from keras_privpart.training.adversaries import Adversary, ReconstructionAdversary
 from keras_privpart.training.fresh_reader import FreshReader
-from keras_privpart.training.stepping.gradients import as_list
+from keras_privpart.training.gradients import as_list
+from keras_privpart.training.privacy_terms.adversaries import Adversary, ReconstructionAdversary
 
 
 class RestartAdversaries(keras.callbacks.Callback):

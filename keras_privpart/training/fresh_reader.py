@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.training.adversaries import Adversary, Shapes
-from keras_privpart.training.stepping.gradients import as_structure
-from keras_privpart.training.stepping.roster import seeded
+from keras_privpart.training.gradients import as_structure
+from keras_privpart.training.privacy_terms.adversaries import Adversary, Shapes
+from keras_privpart.training.roster import seeded
 
 
 class FreshReader:

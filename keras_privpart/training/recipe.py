@@ -13,9 +13,9 @@ from keras_privpart.datasets import TASK, Samples, batches
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
-from keras_privpart.training.adversaries import Adversary
 from keras_privpart.training.callbacks import RestartAdversaries
-from keras_privpart.training.regularizers import Regularizer
+from keras_privpart.training.privacy_terms.adversaries import Adversary
+from keras_privpart.training.privacy_terms.regularizers import Regularizer
 from keras_privpart.training.trainer import AdversarialTrainer
 
 # Called after every epoch: which half of the pair trains, the epoch from 1, its logs.

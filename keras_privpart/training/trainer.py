@@ -11,13 +11,14 @@ from keras_privpart.channels import PACKAGE, Channel
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
-from keras_privpart.training.adversaries import Adversary
-from keras_privpart.training.regularizers import Regularizer
-from keras_privpart.training.stepping import optimizers, replicas
-from keras_privpart.training.stepping.batches import check_not_empty
-from keras_privpart.training.stepping.roster import Roster
-from keras_privpart.training.stepping.step import AdversarialStep
-from keras_privpart.training.stepping.watch import TrainingWatch
+from keras_privpart.training import optimizers
+from keras_privpart.training.batches import check_not_empty
+from keras_privpart.training.privacy_terms import replica_sums
+from keras_privpart.training.privacy_terms.adversaries import Adversary
+from keras_privpart.training.privacy_terms.regularizers import Regularizer
+from keras_privpart.training.roster import Roster
+from keras_privpart.training.step import AdversarialStep
+from keras_privpart.training.watch import TrainingWatch
 
 MODES = ("fused", "alternating")
 INITIAL = (None, "pretrained")
@@ -42,7 +43,7 @@ class AdversarialTrainer(AdversarialStep):
         partition: the halves to train; they are trained in place and share the weights of the model they were cut from.
         adversaries: the simulated attackers; names must differ.
         channel: stands on the boundary from now on, see `keras_privpart.channels`.
-        regularizers: privacy terms without an adversary, see `keras_privpart.training.regularizers`.
+        regularizers: privacy terms without an adversary, see `keras_privpart.training.privacy_terms.regularizers`.
         pool: how many past networks of each adversary go on reading the boundary, frozen, after a restart
             (`callbacks.RestartAdversaries`). They share the adversary's weight equally.
         initial: `"pretrained"` keeps a trained model's task as it is: the server half is frozen, statistics and dropout too, and only
@@ -272,7 +273,7 @@ def _check_distribution(steps_per_execution: int) -> None:
             "Received a keras.distribution; on the TensorFlow backend Keras ignores it without a word. "
             "Unset it (keras.distribution.set_distribution(None)) and build the trainer in a tf.distribute strategy's scope."
         )
-    if steps_per_execution != 1 and replicas.count() > 1:
+    if steps_per_execution != 1 and replica_sums.count() > 1:
         raise TrainingError(
-            f"Received steps_per_execution={steps_per_execution} with {replicas.count()} replicas; expected 1: Keras fails otherwise."
+            f"Received steps_per_execution={steps_per_execution} with {replica_sums.count()} replicas; expected 1: Keras fails otherwise."
         )

@@ -5,9 +5,9 @@ import pytest
 
 from keras_privpart.auditing.attacks import Attack, DecoderAttack, Effort, ProbeAttack, from_reconstruction
 from keras_privpart.auditing.audit import audit
+from keras_privpart.auditing.knowledge.splits import split
 from keras_privpart.auditing.reference import undefended
 from keras_privpart.auditing.scoring.evidence import Guesses, Pictures
-from keras_privpart.auditing.splits import split
 from keras_privpart.auditing.store import Found, Store, description, digest_of_halves, digest_of_samples, key_of
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import Samples

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_privpart.auditing.splits import split
+from keras_privpart.auditing.knowledge.splits import split
 from keras_privpart.auditing.task import correct, undefended_twin
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.contract import Boundary, TensorSpec

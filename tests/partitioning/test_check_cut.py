@@ -7,7 +7,7 @@ from keras import layers
 
 import keras_privpart as kp
 from keras_privpart.errors import CutError, ModelError
-from keras_privpart.partitioning.problems import (
+from keras_privpart.partitioning.graphs.problems import (
     AllInputsPublic,
     AmbiguousTensor,
     NeedlessTensor,

@@ -11,7 +11,7 @@ from keras import layers
 import keras_privpart as kp
 from keras_privpart.contract import Boundary, TensorSpec
 from keras_privpart.errors import CutError, PrivPartError
-from keras_privpart.partitioning.costs.latency import Conditions, bytes_per_second
+from keras_privpart.partitioning.latency import Conditions, bytes_per_second
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 
 import keras_privpart as kp
-from keras_privpart.partitioning.problems import NeedlessTensor, NothingLeft, RawInput, RawPath
+from keras_privpart.partitioning.graphs.problems import NeedlessTensor, NothingLeft, RawInput, RawPath
 
 DIM = 4
 

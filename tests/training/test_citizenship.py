@@ -8,7 +8,7 @@ from keras import layers
 import keras_privpart as kp
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.partition import with_bottleneck
-from keras_privpart.training import goals, regularizers
+from keras_privpart.training.privacy_terms import goals, regularizers
 
 EAGER = {"run_eagerly": True}
 

@@ -10,7 +10,7 @@ from keras import layers
 
 import keras_privpart as kp
 from keras_privpart import channels
-from keras_privpart.training import adversaries, goals, regularizers, schedules
+from keras_privpart.training.privacy_terms import adversaries, goals, regularizers, schedules
 
 
 def own_decoder():

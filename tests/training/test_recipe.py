@@ -10,8 +10,8 @@ from keras import layers
 import keras_privpart as kp
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
+from keras_privpart.training.privacy_terms.regularizers import DistanceCorrelation
 from keras_privpart.training.recipe import Defence, Recipe, task_loss, train_pair
-from keras_privpart.training.regularizers import DistanceCorrelation
 
 RNG = np.random.default_rng(0)
 DATA = Samples(RNG.uniform(size=(40, 8, 8, 1)).astype("float32"), {"task": RNG.integers(0, 3, 40)})

@@ -8,7 +8,7 @@ from keras import layers
 
 import keras_privpart as kp
 from keras_privpart.errors import TrainingError
-from keras_privpart.training import adversaries, goals
+from keras_privpart.training.privacy_terms import adversaries, goals
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(48, 8, 8, 1)).astype("float32")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keras_privpart.auditing.attacks.base import NEEDS, RECONSTRUCTION, Attack
+from keras_privpart.auditing.attacks.base.attack import NEEDS, RECONSTRUCTION, Attack
+from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.catalogue import SETS, chosen, denied, full, standard
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack
 from keras_privpart.auditing.attacks.inference.decensoring import decensoring
@@ -10,7 +11,6 @@ from keras_privpart.auditing.attacks.inference.membership import MEMBER, Members
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation, from_reconstruction
 from keras_privpart.auditing.attacks.inference.trees import TreesAttack
-from keras_privpart.auditing.attacks.learner import Effort
 from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from keras_privpart.auditing.attacks.base import DATA, QUERIES, TRAINING_DATA, WHITE_BOX, Attack
+from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, TRAINING_DATA, WHITE_BOX, Attack
 from keras_privpart.auditing.attacks.inference.decensoring import decensoring
 from keras_privpart.auditing.attacks.inference.membership import MembershipAttack
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack

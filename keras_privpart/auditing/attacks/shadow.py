@@ -8,12 +8,12 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_privpart.auditing.attacks.base import DATA, Attack, fitted, known_inside, no_gradients
-from keras_privpart.auditing.attacks.learner import Effort
-from keras_privpart.auditing.attacks.shared_model import Remembered
+from keras_privpart.auditing.attacks.base.attack import DATA, Attack, fitted, known_inside, no_gradients
+from keras_privpart.auditing.attacks.base.learner import Effort
+from keras_privpart.auditing.attacks.base.shared_model import Remembered
+from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
 from keras_privpart.auditing.scoring.evidence import Evidence
 from keras_privpart.auditing.task import learn_task, task_loss, unlabelled, unscored
-from keras_privpart.auditing.views import View, answer_view, boundary_view
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
 

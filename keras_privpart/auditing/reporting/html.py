@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.base import RECONSTRUCTION
+from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.reporting import plots, text
 from keras_privpart.auditing.scoring.intervals import LEAKAGE_LIMIT, WHAT_THE_INTERVAL_IS, Leakage, Score
 from keras_privpart.errors import AuditError

@@ -12,9 +12,9 @@ import tensorflow as tf
 import keras_privpart
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
 from keras_privpart.auditing.evaluation_classifier import Judge
+from keras_privpart.auditing.knowledge.splits import Seen, Split
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.intervals import Score
-from keras_privpart.auditing.splits import Seen, Split
 from keras_privpart.datasets import TASK
 from keras_privpart.threat_model import ThreatModel
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_privpart.auditing.attacks.base import RECONSTRUCTION
+from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.reporting.dataframe import frame
 from keras_privpart.auditing.reporting.html import render
 from keras_privpart.auditing.reporting.report_folder import add_file, check_absent, write_folder

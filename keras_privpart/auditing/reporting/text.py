@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras_privpart.auditing.attacks.base import RECONSTRUCTION
+from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.scoring.intervals import WHAT_THE_INTERVAL_IS, Leakage, Score
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.images import as_images, not_images
-from keras_privpart.auditing.white_box import Inside
+from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.training import objectives
+from keras_privpart.training.privacy_terms import objectives
 
 PSNR_CAP = 100.0
 FALSE_POSITIVES = 0.01
@@ -19,7 +19,7 @@ _BATCH = 256
 
 
 def ssim(truth: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Structural similarity of images in [0, 1] `[n, h, w, c]`, per example `[n]`. See `training.objectives.ssim`."""
+    """Structural similarity of images in [0, 1] `[n, h, w, c]`, per example `[n]`. See `training.privacy_terms.objectives.ssim`."""
     parts = [np.asarray(objectives.ssim(truth[i : i + _BATCH], images[i : i + _BATCH])) for i in range(0, len(truth), _BATCH)]
     return np.concatenate(parts).astype("float64")
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_privpart.errors import BundleError
-from keras_privpart.partitioning.calls import Call, Graph
+from keras_privpart.partitioning.graphs.calls import Call, Graph
 
 _CONV = ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", "groups", "activation", "use_bias")
 _TRANSPOSED = tuple(name for name in _CONV if name != "groups")

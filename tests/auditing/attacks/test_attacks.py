@@ -17,11 +17,11 @@ from keras_privpart.auditing.attacks import (
     WhiteBoxAttack,
     from_reconstruction,
 )
-from keras_privpart.auditing.attacks.base import NEEDS
+from keras_privpart.auditing.attacks.base.attack import NEEDS
 from keras_privpart.auditing.attacks.inference import decensoring
 from keras_privpart.auditing.attacks.reconstruction import decoder as decoders
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent
-from keras_privpart.auditing.views import View, boundary_view
+from keras_privpart.auditing.knowledge.views import View, boundary_view
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError

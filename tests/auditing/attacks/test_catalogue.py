@@ -18,12 +18,12 @@ from keras_privpart.auditing.attacks import (
     full,
     standard,
 )
+from keras_privpart.auditing.attacks.base.shared_model import Remembered
 from keras_privpart.auditing.attacks.catalogue import LOSSES, SIZES
 from keras_privpart.auditing.attacks.inference import membership
 from keras_privpart.auditing.attacks.inference.decensoring import _whitened
-from keras_privpart.auditing.attacks.shared_model import Remembered
+from keras_privpart.auditing.knowledge.views import boundary_view
 from keras_privpart.auditing.task import learn_task, task_loss
-from keras_privpart.auditing.views import boundary_view
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.partition import partition

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.auditing.scoring import bounds
 from keras_privpart.auditing.scoring.bounds import attempted, bound
-from keras_privpart.auditing.white_box import Inside
 from keras_privpart.channels import GaussianChannel, LaplaceChannel
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.partition import partition

@@ -7,7 +7,7 @@ import sklearn.metrics
 
 from keras_privpart.auditing.attacks.reconstruction import losses
 from keras_privpart.auditing.scoring import metrics
-from keras_privpart.training import objectives
+from keras_privpart.training.privacy_terms import objectives
 
 RNG = np.random.default_rng(0)
 TOLERANCE = 1e-5

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_privpart.auditing.attacks.base import Attack, fitted
-from keras_privpart.auditing.attacks.learner import Effort
+from keras_privpart.auditing.attacks.base.attack import Attack, fitted
+from keras_privpart.auditing.attacks.base.learner import Effort
+from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.scoring.evidence import Guesses
-from keras_privpart.auditing.views import View
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 

@@ -9,16 +9,16 @@ import numpy as np
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
-from keras_privpart.auditing.attacks.base import fitted, known_inside
+from keras_privpart.auditing.attacks.base.attack import fitted, known_inside
+from keras_privpart.auditing.attacks.base.learner import Effort, Learner
+from keras_privpart.auditing.attacks.base.shared_model import Remembered
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation
-from keras_privpart.auditing.attacks.learner import Effort, Learner
-from keras_privpart.auditing.attacks.shared_model import Remembered
+from keras_privpart.auditing.knowledge.views import View, boundary_view
 from keras_privpart.auditing.task import undefended_twin, unlabelled, unscored
-from keras_privpart.auditing.views import View, boundary_view
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
-from keras_privpart.training import networks, objectives
+from keras_privpart.training.privacy_terms import networks, objectives
 
 MOST_FEATURES = 512
 _LEAST_VARIANCE = 1e-4  # of the first component's

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_privpart.auditing.attacks.base import DATA, QUERIES, TRAINING_DATA, fitted, known_inside
+from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, TRAINING_DATA, fitted, known_inside
+from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation
-from keras_privpart.auditing.attacks.learner import Effort
-from keras_privpart.auditing.views import View
-from keras_privpart.auditing.white_box import Inside
+from keras_privpart.auditing.knowledge.views import View
+from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.base import fitted
+from keras_privpart.auditing.attacks.base.attack import fitted
+from keras_privpart.auditing.attacks.base.learner import Effort, Learner
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack, balancing
-from keras_privpart.auditing.attacks.learner import Effort, Learner
-from keras_privpart.auditing.views import View
-from keras_privpart.training import networks
+from keras_privpart.auditing.knowledge.views import View
+from keras_privpart.training.privacy_terms import networks
 
 
 def _cross_entropy(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -29,7 +29,7 @@ class ProbeAttack(AttributeAttack):
 
     Args:
         attribute: key of the attribute in the targets; any whole numbers, texts or truth values. With the task's key it infers the label.
-        probe: `"linear"`, `"mlp"` or `"conv"`, see `training.networks.probe`.
+        probe: `"linear"`, `"mlp"` or `"conv"`, see `training.privacy_terms.networks.probe`.
         unseen: see `AttributeAttack`.
 
     References:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_privpart.auditing.attacks.base import DATA, QUERIES, Attack
+from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, Attack
+from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
-from keras_privpart.auditing.attacks.learner import Effort
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
+from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.scoring.evidence import Evidence
-from keras_privpart.auditing.views import View
 from keras_privpart.datasets import Samples
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from keras_privpart.auditing.attacks.base import fitted
+from keras_privpart.auditing.attacks.base.attack import fitted
+from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack, balancing
-from keras_privpart.auditing.attacks.learner import Effort
-from keras_privpart.auditing.views import View
+from keras_privpart.auditing.knowledge.views import View
 
 MOST_FEATURES = 256
 LOOKS = 3

@@ -9,16 +9,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.base import DATA, fitted
-from keras_privpart.auditing.attacks.learner import Effort, Learner
+from keras_privpart.auditing.attacks.base.attack import DATA, fitted
+from keras_privpart.auditing.attacks.base.learner import Effort, Learner
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent, falling
 from keras_privpart.auditing.attacks.reconstruction.inversion import TOGETHER, InversionAttack, Search, Target
 from keras_privpart.auditing.attacks.reconstruction.losses import mixed
-from keras_privpart.auditing.images import as_images
-from keras_privpart.auditing.views import View
-from keras_privpart.auditing.white_box import Inside
+from keras_privpart.auditing.knowledge.images import as_images
+from keras_privpart.auditing.knowledge.views import View
+from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.datasets import Samples
-from keras_privpart.training import networks
+from keras_privpart.training.privacy_terms import networks
 
 LATENT = 64
 WEIGHTS = (0.001, 0.01, 0.1)

@@ -11,16 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.base import RECONSTRUCTION, Attack, fitted
-from keras_privpart.auditing.attacks.learner import Effort, Learner
+from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION, Attack, fitted
+from keras_privpart.auditing.attacks.base.learner import Effort, Learner
 from keras_privpart.auditing.attacks.reconstruction.losses import LOSSES
-from keras_privpart.auditing.images import as_images, not_images
+from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.evidence import Pictures
-from keras_privpart.auditing.views import View
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
-from keras_privpart.training import networks
+from keras_privpart.training.privacy_terms import networks
 
 COLLAPSE = 0.1
 RETRY_RATE = 0.25
@@ -40,7 +40,7 @@ class DecoderAttack(Attack):
     SSIM on the held-out examples stays. (Where what is seen says nothing, both are one grey picture, rightly.)
 
     Args:
-        size: of the network, see `training.networks.decoder`.
+        size: of the network, see `training.privacy_terms.networks.decoder`.
         loss: `"mse"`, `"l1"`, `"ssim"` or `"mixed"`.
         keep: how many reconstructions the evidence keeps for the report.
 

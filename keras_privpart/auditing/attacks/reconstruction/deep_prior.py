@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent, falling
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack, Search, Target
-from keras_privpart.auditing.white_box import Inside
+from keras_privpart.auditing.knowledge.white_box import Inside
 
 CHANNELS = 24
 COARSER = 2  # times that the picture is halved

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.base import DATA, RECONSTRUCTION, WHITE_BOX, Attack, fitted, known_inside, no_gradients
-from keras_privpart.auditing.attacks.learner import Effort
+from keras_privpart.auditing.attacks.base.attack import DATA, RECONSTRUCTION, WHITE_BOX, Attack, fitted, known_inside, no_gradients
+from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.reconstruction.descent import mismatch, scales_of
-from keras_privpart.auditing.images import as_images, not_images
+from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.views import View
+from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.evidence import Pictures
-from keras_privpart.auditing.views import View
-from keras_privpart.auditing.white_box import Inside
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 

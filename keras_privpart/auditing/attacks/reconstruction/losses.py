@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.training import objectives
+from keras_privpart.training.privacy_terms import objectives
 
 MSE_SHARE = 5.0
 _DENSE_FILTER_SIDE = 64

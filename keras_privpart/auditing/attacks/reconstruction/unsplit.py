@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent, total_variation
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack, Search, Target
-from keras_privpart.auditing.white_box import Inside
+from keras_privpart.auditing.knowledge.white_box import Inside
 
 WEIGHT = 0.1
 TURN = 10  # steps on the pictures, then as many on the weights

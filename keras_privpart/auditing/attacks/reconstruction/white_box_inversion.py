@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.attacks.learner import Effort
+from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent, falling, total_variation
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack, Search, Target
-from keras_privpart.auditing.views import View
-from keras_privpart.auditing.white_box import Inside
+from keras_privpart.auditing.knowledge.views import View
+from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.datasets import Samples
 
 WEIGHT = 0.03  # where the attacker has no data to choose by

@@ -1,0 +1,1 @@
+"""Keras graphs as plain data: read, addressed, separated, copied, put together again."""

@@ -1,0 +1,1 @@
+"""What training adds for privacy: adversaries, their goals and weights, and regularisers."""

@@ -1,0 +1,300 @@
+"""Adversaries: simulated attackers that train with the halves. Their success is the halves' loss; it is never evidence."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_privpart.channels import PACKAGE
+from keras_privpart.errors import TrainingError
+from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
+from keras_privpart.training.privacy_terms.goals import Goal, Reversal
+from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
+
+Shapes = Sequence[tuple[int | None, ...]]
+
+
+class Adversary(abc.ABC):
+    """Base of all adversaries: what to predict from the boundary, with which network, and how its success is measured.
+
+    An adversary minimises its loss. The halves minimise the task's loss plus `weight` times what the `goal` makes of the adversary:
+    by default its recovered share (`objectives.recovered_share`), which lies in [0, 1] for every kind of adversary, so that weights
+    compare.
+
+    Args:
+        weight: what a fully successful adversary costs the halves, in units of the task's loss: a number, or a function of the step
+            such as `schedules.LinearWeight`. 0 trains the adversary and leaves the halves exactly as plain training would.
+        name: names the adversary's metrics.
+        goal: what the halves do about it, a `goals.Reversal` or another `goals.Goal`; `None` is `Reversal()`.
+        optimizer: of its own, a Keras optimizer or its name; `None` takes the trainer's `adversary_optimizer`.
+        steps: extra steps it makes on each batch, on a detached boundary, before the step that it shares with the halves.
+    """
+
+    def __init__(self, weight: Weight, name: str, goal: Reversal | Goal | None = None, optimizer: Any = None, steps: int = 0) -> None:
+        if goal is not None and not isinstance(goal, (Reversal, Goal)):
+            raise TrainingError(
+                f"Received goal={goal!r} for {name!r}; expected a Reversal, another Goal, or None. See keras_privpart.goals."
+            )
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise TrainingError(f"Received steps={steps!r} for {name!r}; expected a whole number of at least 0. It counts extra steps.")
+        self.weight = checked_weight(weight, name)
+        self.name = name
+        self.goal = goal
+        self.optimizer = optimizer
+        self.steps = steps
+
+    @abc.abstractmethod
+    def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
+        """A new network from the boundary's tensors to the prediction. Shapes come without the batch."""
+
+    @abc.abstractmethod
+    def target(self, x: Any, private: Mapping[str, Any]) -> Any:
+        """What to predict, from the input `x` and the batch's private attributes."""
+
+    @abc.abstractmethod
+    def error(self, target: Any, prediction: Any) -> tf.Tensor:
+        """The adversary's loss, `[batch]`."""
+
+    @abc.abstractmethod
+    def ignorant_error(self, target: Any) -> tf.Tensor:
+        """Loss of the best guess that ignores the boundary, `[batch]`; taken over the batch at hand, of all replicas."""
+
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+
+    def _base_config(self) -> dict[str, Any]:
+        def serialized(value: Any) -> Any:
+            return value if value is None or isinstance(value, str) else keras.saving.serialize_keras_object(value)
+
+        return {
+            "weight": weight_config(self.weight),
+            "name": self.name,
+            "goal": serialized(self.goal),
+            "optimizer": serialized(self.optimizer),
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Adversary:
+        return cls(**{key: _loaded(value) for key, value in config.items()})
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class ReconstructionAdversary(Adversary):
+    """A decoder that reads the input image back from the boundary.
+
+    Args:
+        weight: see `Adversary`.
+        loss: `"mse"`, `"l1"`, `"ssim"` for 1 - SSIM, or `"ms-ssim"` for 1 - MS-SSIM.
+        size: of the decoder, `"small"`, `"medium"`, `"large"` or `"huge"` (`networks.decoder`).
+        name: names its metrics.
+        goal, optimizer, steps: see `Adversary`.
+        network: a model of your own instead, from the boundary (a list of tensors where there are several) to the image in [0, 1].
+            The trainer takes a copy of it with its weights.
+        value_range: the least and the largest value of a pixel of floating-point images; whole numbers are scaled by their dtype.
+
+    References:
+        Chi et al., "Privacy Partitioning: Protecting User Data During the Deep Learning Inference Phase", arXiv 1812.02863, 2018.
+    """
+
+    LOSSES = ("mse", "ssim", "l1", "ms-ssim")
+
+    def __init__(
+        self,
+        weight: Weight = 1.0,
+        loss: str = "mse",
+        size: str = "small",
+        name: str = "reconstruction",
+        goal: Reversal | Goal | None = None,
+        optimizer: Any = None,
+        steps: int = 0,
+        network: keras.Model | None = None,
+        value_range: Sequence[float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(weight, name, goal, optimizer, steps)
+        if loss not in self.LOSSES:
+            raise TrainingError(f"Received loss={loss!r}; expected one of {', '.join(self.LOSSES)}. Choose one of them.")
+        if len(value_range) != 2 or not value_range[0] < value_range[1]:
+            raise TrainingError(f"Received value_range={value_range!r}; expected (least, largest), such as (-1.0, 1.0).")
+        self.loss = loss
+        self.size = size
+        self.network = network
+        self.value_range = (float(value_range[0]), float(value_range[1]))
+
+    def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
+        if len(input_shape) != 3 or None in input_shape:
+            raise TrainingError(
+                f"Received inputs of shape {list(input_shape)}; a ReconstructionAdversary expects images [height, width, channels] "
+                "of fixed size. Use an AttributeAdversary for other inputs."
+            )
+        if self.network is not None:
+            return _own_network(self.network, boundary_shapes, input_shape, self.name)
+        return networks.decoder(boundary_shapes, input_shape, self.size, name=f"{self.name}_adversary")
+
+    def target(self, x: Any, private: Mapping[str, Any]) -> Any:
+        image = tf.convert_to_tensor(tf.nest.flatten(x)[0])
+        if not image.dtype.is_floating:
+            return tf.image.convert_image_dtype(image, tf.float32)
+        low, high = self.value_range
+        image = tf.cast(image, tf.float32)
+        return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
+
+    def error(self, target: Any, prediction: Any) -> tf.Tensor:
+        prediction = tf.cast(prediction, tf.float32)
+        if self.loss == "ssim":
+            return 1.0 - objectives.ssim(target, prediction)
+        if self.loss == "ms-ssim":
+            return 1.0 - objectives.ms_ssim(target, prediction)
+        return objectives.l1(target, prediction) if self.loss == "l1" else objectives.mse(target, prediction)
+
+    def ignorant_error(self, target: Any) -> tf.Tensor:
+        return self.error(target, tf.broadcast_to(replica_sums.batch_mean(target), tf.shape(target)))
+
+    def get_config(self) -> dict[str, Any]:
+        network = None if self.network is None else keras.saving.serialize_keras_object(self.network)
+        own = {"loss": self.loss, "size": self.size, "network": network, "value_range": list(self.value_range)}
+        return {**self._base_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class AttributeAdversary(Adversary):
+    """Reads a private attribute from the boundary: a class, a yes or no, or a number.
+
+    Args:
+        attribute: key of the attribute in the targets. Whole numbers `[batch]` from 0 to `classes` - 1; for a binary one 0 and 1;
+            for a continuous one numbers `[batch]` or `[batch, k]`, best standardised.
+        classes: how many values it has; of no meaning for a continuous one.
+        weight: see `Adversary`.
+        kind: of the head, `"linear"`, `"mlp"` or `"conv"` (`networks.probe`); several heads as a tuple, whose mean error counts.
+        name: names its metrics; the attribute itself by default.
+        goal, optimizer, steps: see `Adversary`.
+        network: a model of your own instead, from the boundary to logits `[batch, classes]` (one logit for a binary attribute, `k`
+            numbers for a continuous one). The trainer takes a copy of it with its weights.
+        attribute_type: `"categorical"`, `"binary"` (one logit instead of two) or `"continuous"` (squared error).
+        size: numbers an example of a continuous attribute, k.
+
+    References:
+        Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016 (gradient reversal).
+    """
+
+    TYPES = ("categorical", "binary", "continuous")
+
+    def __init__(
+        self,
+        attribute: str,
+        classes: int = 2,
+        weight: Weight = 1.0,
+        kind: str | Sequence[str] = "mlp",
+        name: str | None = None,
+        goal: Reversal | Goal | None = None,
+        optimizer: Any = None,
+        steps: int = 0,
+        network: keras.Model | None = None,
+        attribute_type: str = "categorical",
+        size: int = 1,
+    ) -> None:
+        super().__init__(weight, name or attribute.rsplit("/", 1)[-1], goal, optimizer, steps)
+        if attribute_type not in self.TYPES:
+            raise TrainingError(f"Received attribute_type={attribute_type!r}; expected one of {', '.join(self.TYPES)}. Choose one of them.")
+        if not isinstance(classes, int) or classes < 2:
+            raise TrainingError(f"Received classes={classes!r} for {attribute!r}; expected a whole number of at least 2.")
+        if attribute_type == "binary" and classes != 2:
+            raise TrainingError(f"Received classes={classes} for the binary attribute {attribute!r}; expected 2. Use a categorical one.")
+        if not isinstance(size, int) or size < 1:
+            raise TrainingError(f"Received size={size!r} for {attribute!r}; expected a whole number from 1.")
+        self.attribute = attribute
+        self.classes = classes
+        self.kind = kind if isinstance(kind, str) else tuple(kind)
+        self.network = network
+        self.attribute_type = attribute_type
+        self.size = size
+
+    @property
+    def units(self) -> int:
+        """Numbers that a head predicts for an example."""
+        return {"categorical": self.classes, "binary": 1, "continuous": self.size}[self.attribute_type]
+
+    def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
+        name = f"{self.name}_adversary"
+        if self.network is not None:
+            return _own_network(self.network, boundary_shapes, (self.units,), self.name)
+        if isinstance(self.kind, str):
+            return networks.probe(boundary_shapes, self.units, self.kind, name=name)
+        heads = [networks.probe(boundary_shapes, self.units, kind, name=f"head_{i}_{kind}") for i, kind in enumerate(self.kind)]
+        if not heads:
+            raise TrainingError(f"Received kind={self.kind!r} for {self.name!r}; expected at least one kind of head.")
+        inputs = [keras.Input(x.shape[1:], name=x.name) for x in heads[0].inputs]
+        z = inputs if len(inputs) > 1 else inputs[0]
+        return keras.Model(z, keras.ops.stack([head(z) for head in heads], axis=1), name=name)
+
+    def target(self, x: Any, private: Mapping[str, Any]) -> Any:
+        if self.attribute not in private:
+            raise TrainingError(
+                f"Received the targets {['task', *sorted(private)]}; the adversary {self.name!r} expects the key {self.attribute!r}. "
+                f'Let the data set yield (x, {{"task": y, "{self.attribute}": a}}).'
+            )
+        label = tf.convert_to_tensor(private[self.attribute])
+        if self.attribute_type == "continuous":
+            return tf.reshape(tf.cast(label, tf.float32), [-1, self.size])
+        return tf.reshape(tf.cast(label, tf.int32), [-1])
+
+    def error(self, target: Any, prediction: Any) -> tf.Tensor:
+        prediction = tf.cast(prediction, tf.float32)
+        if prediction.shape.rank == 3:
+            return tf.add_n([self._head_error(target, prediction[:, i]) for i in range(len(self.kind))]) / len(self.kind)
+        return self._head_error(target, prediction)
+
+    def _head_error(self, target: Any, prediction: Any) -> tf.Tensor:
+        if self.attribute_type == "continuous":
+            return objectives.mse(target, prediction)
+        if self.attribute_type == "binary":
+            return objectives.binary_cross_entropy(target, prediction)
+        return objectives.cross_entropy(target, prediction)
+
+    def ignorant_error(self, target: Any) -> tf.Tensor:
+        if self.attribute_type == "continuous":
+            # The variance, for every example: its own distance from the mean would be next to nothing for one near the mean.
+            variance = replica_sums.batch_mean(objectives.mse(target, tf.broadcast_to(replica_sums.batch_mean(target), tf.shape(target))))
+            return tf.fill([tf.shape(target)[0]], variance)
+        return objectives.prior_cross_entropy(target, self.classes)
+
+    def get_config(self) -> dict[str, Any]:
+        network = None if self.network is None else keras.saving.serialize_keras_object(self.network)
+        kind = self.kind if isinstance(self.kind, str) else list(self.kind)
+        own = {"attribute": self.attribute, "classes": self.classes, "kind": kind, "network": network}
+        return {**self._base_config(), **own, "attribute_type": self.attribute_type, "size": self.size}
+
+
+def _loaded(value: Any) -> Any:
+    """What a configuration's value stands for."""
+    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) and "class_name" in value else value
+
+
+def _own_network(network: Any, boundary_shapes: Shapes, output_shape: tuple[int | None, ...], name: str) -> keras.Model:
+    """A copy of the user's network with its weights, once it is known to fit.
+
+    Raises:
+        TrainingError: it is no functional or Sequential model, or its inputs or its output have other shapes.
+    """
+    if not isinstance(network, keras.Model) or not network.inputs or len(network.outputs) != 1:
+        raise TrainingError(
+            f"Received network={type(network).__name__} for {name!r}; expected a functional or Sequential model with one output. "
+            "Build it with keras.Model(inputs, output)."
+        )
+    got = [tuple(x.shape[1:]) for x in (*network.inputs, *network.outputs)]
+    want = [*(tuple(shape) for shape in boundary_shapes), tuple(output_shape)]
+    if len(got) != len(want) or any(
+        len(a) != len(b) or any(None not in (p, q) and p != q for p, q in zip(a, b, strict=True)) for a, b in zip(got, want, strict=True)
+    ):
+        raise TrainingError(
+            f"Received a network for {name!r} from {got[:-1]} to {got[-1]}; the boundary and the target have {want[:-1]} and {want[-1]}. "
+            "Build it for these shapes, without the batch."
+        )
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy

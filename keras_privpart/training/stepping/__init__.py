@@ -1,1 +1,0 @@
-"""The adversarial training step, and what Keras lacks to run it on several replicas."""

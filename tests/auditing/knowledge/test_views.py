@@ -1,0 +1,70 @@
+"""Looks at inputs through models and callables."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
+from keras_privpart.channels import GaussianChannel
+from keras_privpart.errors import AuditError
+
+RNG = np.random.default_rng(0)
+
+
+def chunks_of(view, x):
+    return [[t.numpy() for t in tensors] for tensors, _ in view.chunks(x, np.arange(len(x)))]
+
+
+def test_boundary_and_answer(planted, digits):
+    x = digits[1].x
+    np.testing.assert_array_equal(boundary_view(planted).see(x)[0], np.asarray(planted.device(x, training=False)))
+    np.testing.assert_allclose(answer_view(planted).see(x)[0], np.asarray(planted.model(x, training=False)), atol=1e-6)
+
+
+def test_a_channel_is_drawn_anew_at_every_look(open_window, digits):
+    keras.utils.set_random_seed(0)
+    view = boundary_view(open_window.with_channel(GaussianChannel(stddev=1.0)))
+    x = digits[1].x
+    first, second = view.see(x)[0], view.see(x)[0]
+    assert np.abs(first - second).max() > 1
+    assert np.std(first - x) == pytest.approx(1.0, abs=0.05)
+    epochs = [np.concatenate([c[0] for c in chunks_of(view, x)]) for _ in range(2)]
+    assert np.abs(epochs[0] - epochs[1]).max() > 1
+
+
+def test_without_noise_one_look_is_kept():
+    calls = []
+
+    def observe(x):
+        calls.append(len(x))
+        return 2 * x
+
+    view, x = View("twice", observe), RNG.normal(size=(300, 4))
+    for _ in range(3):
+        ((seen,),) = chunks_of(view, x)
+        np.testing.assert_allclose(seen, 2 * x, rtol=1e-6)
+    assert calls == [256, 256, 256, 44]
+    other = x + 1
+    ((seen,),) = chunks_of(view, other)
+    np.testing.assert_allclose(seen, 2 * other, rtol=1e-6)
+
+
+def test_large_boundaries_come_in_chunks(monkeypatch):
+    monkeypatch.setattr("keras_privpart.auditing.knowledge.views._KEEP_BYTES", 0)
+    monkeypatch.setattr("keras_privpart.auditing.knowledge.views._CHUNK_BYTES", 256 * 16)
+    x = RNG.normal(size=(600, 4)).astype("float32")
+    truths = [truth.numpy() for _, truth in View("itself", lambda x: x).chunks(x, np.arange(600))]
+    assert [len(t) for t in truths] == [256, 256, 88]
+    np.testing.assert_array_equal(np.concatenate(truths), np.arange(600))
+
+
+def test_what_is_seen_becomes_float32():
+    seen = View("ids and mask", lambda x: {"ids": x.astype("int64"), "mask": x > 0}).see(np.arange(4))
+    assert [t.dtype for t in seen] == [np.float32, np.float32]
+    assert seen[1].tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("observe", [lambda x: x / 0.0, lambda x: x[:1]], ids=["infinite", "no batch"])
+def test_what_cannot_be_attacked_is_refused(observe):
+    with np.errstate(divide="ignore", invalid="ignore"), pytest.raises(AuditError, match="tensor 0 of broken"):
+        View("broken", observe).see(np.ones((3, 2)))
