@@ -67,7 +67,7 @@ def test_imports_go_down_only(path, part):
 def test_public_names_are_sorted_complete_and_load():
     names = keras_privpart.__all__
     assert names == sorted(names)
-    assert set(names) == {*keras_privpart._HOME, "__version__"}
+    assert set(names) == {*keras_privpart._HOME, *keras_privpart._NAMESPACES, "__version__"}
     for name in names:
         assert getattr(keras_privpart, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Partiton'"):
