@@ -15,10 +15,10 @@ from keras_privpart.auditing.attacks import (
     TreesAttack,
     UnsplitAttack,
     WhiteBoxAttack,
+    decensoring,
     from_reconstruction,
 )
 from keras_privpart.auditing.attacks.base.attack import NEEDS
-from keras_privpart.auditing.attacks import decensoring
 from keras_privpart.auditing.attacks.reconstruction import decoder as decoders
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent
 from keras_privpart.auditing.knowledge.views import View, boundary_view

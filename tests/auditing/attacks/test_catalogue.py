@@ -16,11 +16,11 @@ from keras_privpart.auditing.attacks import (
     chosen,
     denied,
     full,
+    membership,
     standard,
 )
 from keras_privpart.auditing.attacks.base.shared_model import Remembered
 from keras_privpart.auditing.attacks.catalogue import LOSSES, SIZES
-from keras_privpart.auditing.attacks import membership
 from keras_privpart.auditing.attacks.inference.decensoring import _whitened
 from keras_privpart.auditing.knowledge.views import boundary_view
 from keras_privpart.auditing.task import learn_task, task_loss
