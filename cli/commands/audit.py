@@ -110,7 +110,7 @@ def attack_run(
     source = _loading(source, *unseen, *([group] if group else []))
     import_tensorflow()
     from keras_privpart.auditing.audit import audit as attack
-    from keras_privpart.auditing.reporting.report import check_absent
+    from keras_privpart.auditing.reporting.report_folder import check_absent
     from keras_privpart.partitioning.halves import Partition
 
     folder = run / run_folder.REPORT

@@ -18,7 +18,7 @@ from keras_privpart.auditing.reporting.report import AttackResult
 from keras_privpart.auditing.scoring.confusion import readings
 from keras_privpart.auditing.scoring.evidence import Evidence, Pictures
 from keras_privpart.auditing.scoring.intervals import compare
-from keras_privpart.auditing.store import Found, Store, digest_of_samples, key_of
+from keras_privpart.auditing.store import Found, Store, digest_of_attack, digest_of_samples, key_of
 
 BOUNDARY, ANSWER, TOP1, CEILING = "boundary", "answer", "top-1", "ceiling"
 FLOORS = (ANSWER, TOP1)
@@ -97,6 +97,7 @@ class Campaign:
         self._judge = judge
         self._announce = announce
         self._digests: dict[int, str] = {}
+        self._described: dict[int, str | None] = {}  # before they learn anything
         self._stopped = threading.Event()
 
     def seats_of(self, attack: Attack) -> list[str]:
@@ -119,6 +120,7 @@ class Campaign:
 
         Attackers' networks are too small to keep more than one core busy.
         """
+        self._described = {id(attack): digest_of_attack(attack) for attack, _ in plan}
         threads = min(workers or os.cpu_count() or 1, max(1, len(plan)))
         results: dict[int, list[Outcome]] = {}
         with ThreadPoolExecutor(threads) as pool:
@@ -172,7 +174,7 @@ class Campaign:
             self._announce(f"{attack.name}: {seat}{which}, seed {i + 1} of {len(self._attackers)}{case.words()}")
             if self._stopped.is_set():
                 raise InterruptedError("another attack failed")
-            key = key_of(attack, digest and f"{_SHOWN[seat]} {digest}", self._digest(case), case.effort, seed)
+            key = key_of(self._described[id(attack)], digest and f"{_SHOWN[seat]} {digest}", self._digest(case), case.effort, seed)
             known = self._store.get(key)
             if known is None:
                 known = self._fitted(attack, view, case, seed)

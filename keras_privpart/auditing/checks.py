@@ -16,7 +16,7 @@ from keras_privpart.partitioning.halves import Partition
 
 def check_settings(**settings: int | None) -> None:
     for name, value in settings.items():
-        least = 0 if name == "pictures" else 1
+        least = 0 if name in ("pictures", "seed") else 1
         if value is None and name in ("epochs", "workers"):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

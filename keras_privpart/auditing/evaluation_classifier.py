@@ -10,7 +10,7 @@ from keras_privpart.auditing.attacks import Effort, ProbeAttack
 from keras_privpart.auditing.knowledge.images import as_images, not_images
 from keras_privpart.auditing.knowledge.splits import Split
 from keras_privpart.auditing.knowledge.views import View
-from keras_privpart.auditing.store import Found, Store, digest_of_samples, key_of
+from keras_privpart.auditing.store import Found, Store, digest_of_attack, digest_of_samples, key_of
 from keras_privpart.auditing.task import unlabelled
 from keras_privpart.datasets import TASK, Samples
 
@@ -52,7 +52,7 @@ class Judge:
     def accuracy(self) -> float:
         """On the victims' real pictures: what reconstructions are to be measured against."""
         data = digest_of_samples(self._data.known, self._data.held_out, self._data.victims)
-        key = key_of(ProbeAttack(TASK, "conv"), "the pictures themselves", data, self._effort, self._seed)
+        key = key_of(digest_of_attack(ProbeAttack(TASK, "conv")), "the pictures themselves", data, self._effort, self._seed)
         found = self._store.get(key)
         if found is None:
             with self._lock:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_privpart
-from keras_privpart.auditing.attacks import Attack, Effort, Translation
+from keras_privpart.auditing.attacks import Attack, Effort
+from keras_privpart.auditing.attacks.base.repeatable import Repeatable
 from keras_privpart.auditing.scoring.evidence import KINDS, Evidence
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
@@ -105,14 +106,14 @@ def _read(path: Path) -> Found | None:
         return None
 
 
-def key_of(attack: Attack, view: str | None, data: str, effort: Effort, seed: int) -> str | None:
-    """Of a fit: everything that determines it. None where what is seen has no digest."""
-    if view is None:
+def key_of(attack: str | None, view: str | None, data: str, effort: Effort, seed: int) -> str | None:
+    """Of a fit: everything that determines it. None where what is seen, or the attack (see `digest_of_attack`), has no digest."""
+    if view is None or attack is None:
         return None
     facts = {
         "schema": SCHEMA_VERSION,
         "versions": [keras_privpart.__version__, keras.__version__, tf.__version__],
-        "attack": description(attack),
+        "attack": attack,
         "view": view,
         "data": data,
         "effort": asdict(effort),
@@ -121,15 +122,48 @@ def key_of(attack: Attack, view: str | None, data: str, effort: Effort, seed: in
     return digest_of(json.dumps(facts, sort_keys=True).encode())
 
 
-def description(thing: Attack | Translation) -> dict[str, Any]:
-    """Class and settings of an attack, and those of the attacks and translations it is made of."""
-    found: dict[str, Any] = {"class": f"{type(thing).__module__}.{type(thing).__qualname__}"}
-    for name, value in sorted(vars(thing).items()):
-        if isinstance(value, (Attack, Translation)):
-            found[name] = description(value)
-        elif not name.startswith("_") and name != "notes" and isinstance(value, (str, int, float, bool, tuple, type(None))):
-            found[name] = repr(value)
-    return found
+def digest_of_attack(attack: Attack) -> str | None:
+    """Of an attack that has learned nothing yet, by all of its settings; None where one cannot be described: it is never cached."""
+    try:
+        return digest_of(json.dumps(description(attack), sort_keys=True).encode())
+    except Indescribable:
+        return None
+
+
+class Indescribable(Exception):
+    """A setting cannot be told from another of its kind; nothing that was found with it may be taken for another's."""
+
+
+def description(thing: Repeatable) -> dict[str, Any]:
+    """Class and settings of an attack: what its constructor was given, and its public attributes.
+
+    Raises:
+        Indescribable: a setting is a function, or another object that does not compare by value.
+    """
+    args, kwargs = thing.made_with
+    public = {name: value for name, value in vars(thing).items() if not name.startswith("_") and name != "notes"}
+    return {"class": type(thing).__qualname__, "given": [_described(args), _described(kwargs)], "has": _described(public)}
+
+
+def _described(value: Any) -> Any:
+    """A setting as JSON: equal for equal settings, and for no others."""
+    if isinstance(value, Repeatable):
+        return description(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        return ["array", digest_of(value)]
+    if isinstance(value, Mapping):
+        return ["mapping", sorted(([_described(k), _described(v)] for k, v in value.items()), key=json.dumps)]
+    if isinstance(value, (set, frozenset)):
+        return ["set", sorted((_described(v) for v in value), key=json.dumps)]
+    if isinstance(value, (list, tuple)):
+        return [type(value).__name__, [_described(v) for v in value]]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__qualname__, _described({f.name: getattr(value, f.name) for f in fields(value)})]
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, Path)):
+        return [type(value).__name__, repr(value)]
+    raise Indescribable(f"{type(value).__name__} {value!r}")
 
 
 def digest_of_halves(partition: Partition, *more: str) -> str | None:

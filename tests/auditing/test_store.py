@@ -8,7 +8,7 @@ from keras_privpart.auditing.audit import audit
 from keras_privpart.auditing.knowledge.splits import split
 from keras_privpart.auditing.reference import undefended
 from keras_privpart.auditing.scoring.evidence import Guesses, Pictures
-from keras_privpart.auditing.store import Found, Store, description, digest_of_halves, digest_of_samples, key_of
+from keras_privpart.auditing.store import Found, Store, description, digest_of_attack, digest_of_halves, digest_of_samples, key_of
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import Samples
 
@@ -20,10 +20,14 @@ class CountingAttack(Attack):
 
     family = "attribute probe"
 
-    def __init__(self, name="counting", killed_at=None):
+    def __init__(self, name="counting"):
         super().__init__(name, "odd")
         self.fitted = []
-        self._killed_at = killed_at
+        self._killed_at = None
+
+    def killed_at(self, fit):
+        self._killed_at = fit
+        return self
 
     def inapplicable(self, samples):
         return None
@@ -47,7 +51,7 @@ def test_killing_and_restarting_repeats_nothing(open_window, digits, tmp_path):
     whole = CountingAttack()
     want = carried_out(whole, open_window, digits, tmp_path / "whole")
     assert len(whole.fitted) == 3 * 2  # boundary, which is the ceiling as well, and two floors, two seeds each
-    first, second, third = CountingAttack(killed_at=5), CountingAttack(), CountingAttack()
+    first, second, third = CountingAttack().killed_at(5), CountingAttack(), CountingAttack()
     with pytest.raises(KeyboardInterrupt):
         carried_out(first, open_window, digits, tmp_path / "cache")
     resumed = carried_out(second, open_window, digits, tmp_path / "cache")
@@ -92,14 +96,63 @@ def test_settings_and_nested_attacks_are_part_of_the_key():
     ]
     assert len(set(texts)) == len(texts)
     data = digest_of_samples(Samples(np.zeros((2, 3)), {"a": np.arange(2)}))
-    attack, effort = ProbeAttack("odd"), Effort(1, 8)
-    assert key_of(attack, "here", data, effort, 0) == key_of(ProbeAttack("odd"), "here", data, Effort(1, 8), 0)
+    attack, effort = digest_of_attack(ProbeAttack("odd")), Effort(1, 8)
+    assert key_of(attack, "here", data, effort, 0) == key_of(digest_of_attack(ProbeAttack("odd")), "here", data, Effort(1, 8), 0)
     keys = {
         key_of(attack, *rest)
         for rest in (("here", data, effort, 0), ("there", data, effort, 0), ("here", data, Effort(2, 8), 0), ("here", data, effort, 1))
     }
     assert len(keys) == 4
     assert key_of(attack, None, data, effort, 0) is None
+
+
+class Settled(CountingAttack):
+    """Takes any setting."""
+
+    def __init__(self, setting):
+        super().__init__()
+        self._setting = setting
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [
+        ([1, 2], [1, 3]),
+        ({"a": 1}, {"a": 2}),
+        (np.arange(3), np.arange(3) + 1),
+        ({"deep": [np.zeros(2), {1, 2}]}, {"deep": [np.zeros(2), {1, 3}]}),
+        (Effort(1, 8), Effort(2, 8)),
+        (ProbeAttack("odd"), ProbeAttack("even")),
+        (1, True),
+        (1, "1"),
+    ],
+)
+def test_every_setting_counts(setting, other):
+    data, effort = "data", Effort(1, 8)
+    keys = [key_of(digest_of_attack(Settled(value)), "here", data, effort, 0) for value in (setting, setting, other)]
+    assert keys[0] is not None
+    assert keys[0] == keys[1]
+    assert keys[0] != keys[2]
+
+
+def test_what_cannot_be_described_is_never_cached(open_window, digits, tmp_path):
+    function = lambda x: x  # noqa: E731 - a setting that has no value to compare by
+    assert digest_of_attack(Settled({"f": [function]})) is None
+    assert key_of(None, "here", "data", Effort(1, 8), 0) is None
+    for _ in range(2):
+        attack = Settled(function)
+        carried_out(attack, open_window, digits, tmp_path)
+        assert len(attack.fitted) >= 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_attack_has_the_same_settings_and_learned_nothing():
+    attack = from_reconstruction("odd", "linear")
+    other = attack.another()
+    assert type(other) is type(attack)
+    assert other is not attack
+    assert description(other) == description(attack)
+    assert other.made_with[0][0] is not attack.made_with[0][0], "the attack inside is another one too"
 
 
 @pytest.mark.parametrize(

@@ -216,3 +216,12 @@ def test_the_threat_model_is_the_audits_or_the_one_given(parts, tmp_path):
     with pytest.raises(BundleError, match="differs from the audit's"):
         kp.export(parts, tmp_path / "c", audit=Audit(model), threat_model=other)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_report_without_its_page_goes_into_the_bundle_all_the_same(parts, tmp_path, report_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.warns(UserWarning, match=r"the page index\.html was left out: .*pip install") as warned:
+        bundle = kp.export(parts, tmp_path / "b", audit=report_of())
+    assert {"report/1/report.json"} == {path for path in bundle.contract.files if path.startswith("report/")}
+    assert "/" not in str(warned[0].message).partition(":")[0], "it names no temporary folder"
+    bundle.contract.verify_files(bundle.path)

@@ -1,17 +1,15 @@
-"""What a reader of a report must know beside the numbers: what was not tested, what the data were like, how to make it again."""
+"""What a reader of a report must know beside the numbers: what was not tested, what the data were like."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 import keras_privpart
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
-from keras_privpart.auditing.evaluation_classifier import Judge
 from keras_privpart.auditing.knowledge.splits import Seen, Split
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.intervals import Score
@@ -60,11 +58,11 @@ def notes(
     data: Split,
     accuracy: Sequence[Score | None],
     seen: Seen | None,
-    judge: Judge | None,
+    judged: float | None,
     tested: Sequence[Attack],
     budgets: Sequence[int | None],
 ) -> tuple[str, ...]:
-    """What a reader must know to judge the numbers, each a sentence."""
+    """What a reader must know to judge the numbers, each a sentence; `judged` is how often the judge of reconstructions is right."""
     found = []
     victims = len(data.victims)
     if victims < SMALL_TEST:
@@ -80,14 +78,8 @@ def notes(
     if None in accuracy:
         found.append(f'Task accuracy does not apply: it needs whole-number labels under "{TASK}" and one output [batch, classes].')
     if any(attack.kind == RECONSTRUCTION for attack in tested):
-        found += _about_pictures(data.victims.x.shape, judge)
+        found += _about_pictures(data.victims.x.shape, judged)
     return tuple(found)
-
-
-def call(**settings: Any) -> str:
-    """The call that makes the report again, as far as words can say it."""
-    given = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value not in (None, [], (None,)))
-    return f"keras_privpart.audit(partition, train, test, reference=reference, {given})"
 
 
 def _about_training(data: Split, seen: Seen | None) -> str:
@@ -98,7 +90,7 @@ def _about_training(data: Split, seen: Seen | None) -> str:
     return f"{share[0].upper()}{share[1:]} were used to train the model; {checked} (by hashes of the examples)."
 
 
-def _about_pictures(shape: Sequence[int], judge: Judge | None) -> list[str]:
+def _about_pictures(shape: Sequence[int], judged: float | None) -> list[str]:
     height, width = shape[1:3]
     scales = metrics.ms_ssim_scales(height, width)
     found = []
@@ -106,7 +98,7 @@ def _about_pictures(shape: Sequence[int], judge: Judge | None) -> list[str]:
         found.append(f"MS-SSIM does not apply to pictures of {height} x {width} pixels: its window needs 22 for a second scale.")
     elif scales < 5:
         found.append(f"MS-SSIM has {scales} of its five scales on pictures of {height} x {width} pixels.")
-    if judge is None:
+    if judged is None:
         return [
             *found,
             "Identification from the reconstruction does not apply: it needs whole-number labels of the task, the same in both sets.",
@@ -114,5 +106,5 @@ def _about_pictures(shape: Sequence[int], judge: Judge | None) -> list[str]:
     return [
         *found,
         "Identification is the share of reconstructions whose class a separate classifier tells, trained on the attackers' real pictures; "
-        f"of the victims' real pictures it tells {100 * judge.accuracy():.1f} %.",
+        f"of the victims' real pictures it tells {100 * judged:.1f} %.",
     ]

@@ -1,31 +1,18 @@
-"""`AuditReport`: what the attackers got, beside task accuracy, floor, ceiling, seeds and intervals; as text, JSON and a page."""
+"""`AuditReport`: what the attackers got, beside task accuracy, floor, ceiling, seeds and intervals. Data; all else is made of it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
-from keras_privpart.auditing.reporting.dataframe import frame
-from keras_privpart.auditing.reporting.html import render
-from keras_privpart.auditing.reporting.report_folder import add_file, check_absent, write_folder
-from keras_privpart.auditing.reporting.results import AttackResult, PictureRows, finite, result_from, score_from
-from keras_privpart.auditing.reporting.text import summary
+from keras_privpart.auditing.reporting.results import AttackResult, PictureRows
 from keras_privpart.auditing.scoring.bounds import Bound
-from keras_privpart.auditing.scoring.intervals import WHAT_THE_INTERVAL_IS, Score
-from keras_privpart.errors import AuditError, PrivPartError
+from keras_privpart.auditing.scoring.intervals import Score
+from keras_privpart.errors import AuditError
 from keras_privpart.threat_model import ThreatModel
-
-__all__ = ["AttackResult", "AuditReport", "PictureRows", "check_absent"]
-
-SCHEMA_VERSION = 2
-REPORT_FILE = "report.json"
-PAGE_FILE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -99,51 +86,25 @@ class AuditReport:
         """The largest leakage over all attacks of a kind, whichever is strongest; None where all are undefined."""
         return max((r.leakage.value for r in self.of(kind) if r.leakage.value is not None), default=None)
 
+    # What follows is made of the data by functions of their own, which are loaded when they are called.
+
     def summary(self) -> str:
-        """The report as a text table."""
-        return summary(self)
+        """The report as a text table; see `text.summary`."""
+        from keras_privpart.auditing.reporting import text
+
+        return text.summary(self)
 
     def contract_summary(self) -> dict[str, Any]:
-        """The few numbers that a bundle's contract carries; no date in it, so that equal audits give equal contracts."""
-        kinds = {}
-        for kind in self.kinds:
-            best = self.strongest(kind)
-            kinds[kind] = {
-                "attack": best.name,
-                "score": best.headline,
-                "boundary": _rounded(best.boundary[best.headline].value),
-                "floor": _rounded(best.floor[best.headline].value),
-                "ceiling": _rounded(best.ceiling[best.headline].value),
-                "leakage": _rounded(best.leakage.value),
-                "leakage_interval": [_rounded(best.leakage.low), _rounded(best.leakage.high)],
-                "max_leakage": _rounded(self.max_leakage(kind)),
-                "attacks": len({result.attack for result in self.of(kind)}),
-            }
-        accuracy = {"defended": self.defended_accuracy, "reference": self.reference_accuracy}
-        return {
-            "schema": SCHEMA_VERSION,
-            "task_accuracy": {name: None if score is None else _rounded(score.value) for name, score in accuracy.items()},
-            "kinds": kinds,
-            "models": self.models,
-            "seeds": self.seeds,
-            "victims": self.victims,
-        }
+        """The few numbers that a bundle's contract carries; see `report_json.contract_summary`."""
+        from keras_privpart.auditing.reporting import report_json
+
+        return report_json.contract_summary(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, as `report.json` has it."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("pictures", "results")}
-        for name in ("defended_accuracy", "reference_accuracy"):
-            plain[name] = None if plain[name] is None else asdict(plain[name])
-        plain["threat_model"] = self.threat_model.to_json()
-        plain["bound"] = None if self.bound is None else self.bound.to_json()
-        body = {
-            "schema": SCHEMA_VERSION,
-            "results": [asdict(r) for r in self.results],
-            **plain,
-            "strongest": {kind: {"attack": self.strongest(kind).name, "max_leakage": self.max_leakage(kind)} for kind in self.kinds},
-            "intervals": WHAT_THE_INTERVAL_IS,
-        }
-        return json.loads(json.dumps(finite(body), allow_nan=False))
+        from keras_privpart.auditing.reporting import report_json
+
+        return report_json.to_json(self)
 
     @classmethod
     def from_json(cls, data: Any) -> AuditReport:
@@ -152,56 +113,29 @@ class AuditReport:
         Raises:
             AuditError: the data are not a report, or of another schema.
         """
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA_VERSION:
-            schema = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise AuditError(
-                f"Received a report of schema {schema!r}; this version of keras_privpart reads schema {SCHEMA_VERSION}. "
-                "Upgrade keras_privpart, or audit again."
-            )
-        record: dict[str, Any] = {f.name: data.get(f.name) for f in fields(cls) if f.name != "pictures"}
-        try:
-            for name in ("defended_accuracy", "reference_accuracy"):
-                record[name] = None if record[name] is None else score_from(record[name])
-            record["threat_model"] = ThreatModel.from_json(data["threat_model"])
-            limits = data["bound"]
-            record["bound"] = None if limits is None else Bound(**{**limits, "assumptions": tuple(limits["assumptions"])})
-            record["results"] = tuple(result_from(r) for r in data["results"])
-            record.update({name: tuple(data[name]) for name in ("not_tested", "notes")})
-            missing = [f.name for f in fields(cls) if f.name not in data and f.name != "pictures"]
-            if missing:
-                raise KeyError(missing[0])
-            return cls(**record)
-        except (KeyError, TypeError, AttributeError, PrivPartError) as error:
-            raise AuditError(f"The report is malformed: {type(error).__name__}: {error}. Audit again.") from error
+        from keras_privpart.auditing.reporting import report_json
+
+        return report_json.from_json(data)
 
     def to_dataframe(self) -> Any:
-        """One row for each attack, what it was given, and score, as a `pandas.DataFrame`; see `frame.rows`.
+        """One row for each attack, what it was given, and score, as a `pandas.DataFrame`; see `dataframe.rows`.
 
         Raises:
             AuditError: pandas is not installed.
         """
-        return frame(self)
+        from keras_privpart.auditing.reporting import dataframe
+
+        return dataframe.frame(self)
 
     def save(self, directory: str | Path, *, overwrite: bool = False, pictures: bool = True) -> Path:
-        """Writes `report.json`, and then a self-contained `index.html`: a page that cannot be made never costs the numbers.
-
-        The folder appears under its name with the whole `report.json` in it, the page when it is complete.
-
-        Args:
-            directory: the new folder.
-            overwrite: whether an earlier report of this name is replaced. Folders that hold no report are never touched.
-            pictures: whether the page shows test images and their reconstructions. Switch it off for images that must not be passed on.
+        """Writes `report.json` and a self-contained `index.html` into a new folder; see `report_folder.save`.
 
         Raises:
-            AuditError: the folder exists; or, with the numbers saved, the page cannot be made, for lack of Jinja2 for example.
+            AuditError: the folder exists.
         """
-        text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        folder = write_folder(Path(directory), {REPORT_FILE: text}, overwrite=overwrite)
-        try:
-            add_file(folder, PAGE_FILE, render(self, pictures=pictures))
-        except Exception as error:  # whatever the page met, the numbers stand and the caller is told where
-            raise AuditError(f"The numbers are saved in {folder / REPORT_FILE}, but the page could not be made: {error}") from error
-        return folder
+        from keras_privpart.auditing.reporting import report_folder
+
+        return report_folder.save(self, directory, overwrite=overwrite, pictures=pictures)
 
     @classmethod
     def load(cls, directory: str | Path) -> AuditReport:
@@ -210,13 +144,6 @@ class AuditReport:
         Raises:
             AuditError: there is none, or it cannot be read.
         """
-        path = Path(directory) / REPORT_FILE
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise AuditError(f"Can't read {path}: {error}. Expected a folder written by AuditReport.save; audit again.") from error
-        return cls.from_json(data)
+        from keras_privpart.auditing.reporting import report_folder
 
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else round(float(value), 6)
+        return report_folder.load(directory)

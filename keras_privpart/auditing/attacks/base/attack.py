@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from keras_privpart.auditing.attacks.base.learner import Effort
+from keras_privpart.auditing.attacks.base.repeatable import Repeatable
 from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.auditing.scoring.evidence import Evidence
@@ -24,7 +25,7 @@ NEEDS = (WHITE_BOX, DATA, QUERIES, TRAINING_DATA)
 T = TypeVar("T")
 
 
-class Attack(ABC):
+class Attack(Repeatable, ABC):
     """A fresh attacker. The same object is fitted again and again, from scratch: on the boundary, its floor and its ceiling, seed by seed.
 
     Attributes:

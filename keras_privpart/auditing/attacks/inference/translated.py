@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, Attack
 from keras_privpart.auditing.attacks.base.learner import Effort
+from keras_privpart.auditing.attacks.base.repeatable import Repeatable
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
@@ -17,7 +18,7 @@ from keras_privpart.auditing.scoring.evidence import Evidence
 from keras_privpart.datasets import Samples
 
 
-class Translation(ABC):
+class Translation(Repeatable, ABC):
     """What an attacker makes of the tensors that it sees, before it infers anything from them."""
 
     notes: tuple[str, ...] = ()

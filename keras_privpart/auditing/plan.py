@@ -1,0 +1,95 @@
+"""`AuditPlan`: what an audit sets out to do, settled before any attacker is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from keras_privpart.auditing import selection
+from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
+from keras_privpart.auditing.campaign import Case
+from keras_privpart.auditing.checks import check_inputs, single_precision
+from keras_privpart.auditing.knowledge.images import as_images
+from keras_privpart.auditing.knowledge.splits import Seen, Split, seen_in_training, split
+from keras_privpart.auditing.settings import AuditSettings
+from keras_privpart.datasets import Samples
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.threat_model import ThreatModel
+
+HELD_OUT = 0.15
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What is attacked, with what, and what is not.
+
+    Attributes:
+        settings: the caller's.
+        partitions: the defended halves, one for every model.
+        train, test: the attacker's examples and the victims, in single precision.
+        data: the same, divided.
+        seen: how many of them the model was trained on; None where that is not known.
+        threat_model: what the attacker is taken to know.
+        attacks: those to carry out.
+        plain: the cases of an attack, the largest budget last.
+        apart: those of attributes where people are told apart, by kind.
+        left_out: why something that was asked for is not tested, by name.
+    """
+
+    settings: AuditSettings
+    partitions: Sequence[Partition]
+    train: Samples
+    test: Samples
+    data: Split
+    seen: Seen | None
+    threat_model: ThreatModel
+    attacks: Sequence[Attack]
+    plain: Sequence[Case]
+    apart: Mapping[str, Sequence[Case]]
+    left_out: Mapping[str, str]
+
+    def work(self) -> list[tuple[Attack, Sequence[Case]]]:
+        """Every attack with its cases; without those that have none."""
+        found = [(attack, self.apart.get(attack.kind, self.plain)) for attack in self.attacks]
+        return [(attack, cases) for attack, cases in found if cases]
+
+
+def planned(settings: AuditSettings) -> AuditPlan:
+    """Checks settings and data, divides the examples and chooses the attacks.
+
+    Raises:
+        AuditError: see `audit`.
+    """
+    settings.check()
+    partitions = settings.partitions
+    train, test = (single_precision(Samples.of(data)) for data in (settings.train, settings.test))
+    check_inputs(partitions, train, test, settings.attributes)
+    data = split(train, test, HELD_OUT, settings.seed)
+    trained_on = None if settings.trained_on is None else single_precision(Samples.of(settings.trained_on))
+    seen = None if trained_on is None else seen_in_training(train, test, trained_on)
+    attacks, left_out = selection.members(
+        settings.attacks, settings.threat_model, settings.defended, settings.others, settings.pictures, test
+    )
+    if any(attack.kind == RECONSTRUCTION for attack in attacks):
+        _ = as_images(train.x), as_images(test.x)  # raises before hours of training, not after
+    known = seen is not None and 2 * seen.attacker > data.owned
+    threat_model = settings.threat_model or ThreatModel(private=settings.defended, data="training" if known else "alike")
+    how = (settings.budgets, settings.epochs, settings.batch_size)
+    apart, impossible = (
+        ({}, {})
+        if settings.group is None
+        else selection.people_cases(data, settings.group, settings.defended, settings.others, *how, settings.seed)
+    )
+    return AuditPlan(
+        settings=settings,
+        partitions=partitions,
+        train=train,
+        test=test,
+        data=data,
+        seen=seen,
+        threat_model=threat_model,
+        attacks=attacks,
+        plain=selection.cases(data, "", *how),
+        apart=apart,
+        left_out={**left_out, **impossible},
+    )

@@ -1,0 +1,108 @@
+"""`AuditSettings`: every argument of an audit in one place, and the call that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from keras_privpart.auditing.attacks import Attack
+from keras_privpart.auditing.checks import check_budgets, check_settings, check_unseen
+from keras_privpart.errors import AuditError
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.threat_model import ThreatModel
+
+Progress = Callable[[int, int, str], None]
+
+_NAMED = {"named": True}  # an object that words cannot make: the call names the caller's own
+_SILENT = {"silent": True}  # changes no number
+
+
+@dataclass(frozen=True, eq=False)
+class AuditSettings:
+    """The arguments of `audit`, under their names; see there. One of them that is added here is in the printed call as well."""
+
+    partition: Partition | Sequence[Partition] = field(metadata=_NAMED)
+    train: Any = field(metadata=_NAMED)
+    test: Any = field(metadata=_NAMED)
+    private: Sequence[str] = ()
+    reference: Partition | Sequence[Partition] | None = field(default=None, metadata=_NAMED)
+    seeds: int = 3
+    attacks: str | Sequence[str | Attack] | None = None
+    unseen: Sequence[str] = ()
+    threat_model: ThreatModel | None = None
+    trained_on: Any = field(default=None, metadata=_NAMED)
+    budgets: Sequence[int | None] = (None,)
+    group: str | None = None
+    epochs: int | None = None
+    batch_size: int = 64
+    seed: int = 0
+    pictures: int = 8
+    bound: bool = True
+    cache: str | Path | None = field(default=None, metadata=_SILENT)
+    workers: int | None = field(default=None, metadata=_SILENT)
+    progress: Progress | None = field(default=None, metadata=_SILENT)
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        return (self.partition,) if isinstance(self.partition, Partition) else tuple(self.partition)
+
+    @property
+    def defended(self) -> tuple[str, ...]:
+        """The private attributes, which the caller and the threat model name alike."""
+        private = _names(self.private)
+        if self.threat_model is None:
+            return private
+        if private and set(private) != set(self.threat_model.private):
+            raise AuditError(
+                f"Received private={list(private)} and a threat model of {list(self.threat_model.private)}; expected the same attributes. "
+                "Name them in the threat model only."
+            )
+        return self.threat_model.private
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The attributes that no defence was trained for."""
+        return _names(self.unseen)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return (*self.defended, *self.others)
+
+    def check(self) -> None:
+        """Raises `AuditError` for what no audit can be made with, before any work is done."""
+        check_settings(
+            seeds=self.seeds, epochs=self.epochs, batch_size=self.batch_size, pictures=self.pictures, workers=self.workers, seed=self.seed
+        )
+        check_budgets(self.budgets)
+        check_unseen(self.defended, self.others)
+
+    def call(self) -> str:
+        """The call that makes the report again: every setting that differs from its default, by value, or by name where it is an object."""
+        given = []
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.metadata.get("silent") or value is setting.default or (not setting.metadata and value == setting.default):
+                continue
+            named = bool(setting.metadata) or not _plain(value)
+            given.append(setting.name if setting.name in _PLACES else f"{setting.name}={setting.name if named else _words(value)}")
+        return f"keras_privpart.audit({', '.join(given)})"
+
+
+_PLACES = ("partition", "train", "test")
+
+
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _plain(value: Any) -> bool:
+    """Whether words make it again."""
+    if isinstance(value, (list, tuple)):
+        return all(_plain(v) for v in value)
+    return value is None or isinstance(value, (str, bool, int, float, ThreatModel))
+
+
+def _words(value: Any) -> str:
+    return f"keras_privpart.{value!r}" if isinstance(value, ThreatModel) else repr(value)
