@@ -21,7 +21,10 @@ FAMILY = [
     pytest.param(
         channels.GaussianChannel(0.0, normalize=False, learn_scale=True), channels.GaussianChannel(0.5, learn_scale=True), id="learnt scale"
     ),
-    pytest.param(channels.LaplaceChannel(0.0, normalize=False), channels.LaplaceChannel(0.5), id="LaplaceChannel"),
+    pytest.param(
+        channels.GaussianChannel(0.0, normalize=False), channels.GaussianChannel(0.0, normalize=False, power=2.0), id="limited power"
+    ),
+    pytest.param(channels.LaplaceChannel(0.0, normalize=False), channels.LaplaceChannel(0.5, power=1.0), id="LaplaceChannel"),
     pytest.param(channels.QuantizeChannel(None, normalize=False), channels.QuantizeChannel(4), id="QuantizeChannel"),
     pytest.param(channels.GateChannel(0.0), channels.GateChannel(0.4, units=4), id="GateChannel"),
     pytest.param(channels.DropoutChannel(0.0), channels.DropoutChannel(0.4, seed=1), id="DropoutChannel"),
@@ -78,6 +81,21 @@ def test_a_learnt_scale_moves_noise_but_cannot_train_it_away():
         loss = tf.reduce_sum(tf.square(channel(z)[:, 0]))
     gradient = tape.gradient(loss, channel.log_scale.value)
     assert gradient[0] > 0 > gradient[1]
+
+
+def test_limited_power_holds_for_any_input_and_leaves_a_slope_everywhere():
+    channel = channels.GaussianChannel(0.0, normalize=False, power=0.5)
+    for scale in (0.01, 1.0, 1e4):
+        z = tf.constant(scale * np.random.default_rng(0).normal(size=(16, 3, 3, 2)).astype("float32"))
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            y = channel(z)
+            radii = tf.reduce_sum(y * z, axis=[1, 2, 3])
+        assert tf.reduce_max(tf.reduce_mean(tf.square(y), axis=[1, 2, 3])) <= 0.5 * (1 + 1e-5)
+        along = tf.reduce_sum(tape.gradient(radii, z) * z, axis=[1, 2, 3])
+        assert tf.reduce_min(along) > 0
+        if scale < 0.1:
+            assert np.allclose(y, z, rtol=1e-3)
 
 
 def test_quantiser_levels_by_hand_and_its_gradient():
@@ -194,6 +212,8 @@ def test_a_partition_with_a_channel_loads_in_a_process_that_has_not_met_it(tmp_p
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (lambda: channels.GaussianChannel(0.5, power=0), "Received power=0; expected a number above 0, or None"),
+        (lambda: channels.GaussianChannel(0.5, power=-1), "Received power=-1; expected a finite number of at least 0"),
         (lambda: channels.QuantizeChannel(0), "Received bits=0; expected a whole number from 1 to 16"),
         (lambda: channels.QuantizeChannel(3, limit=0), "Received limit=0; expected a number above 0"),
         (lambda: channels.GateChannel(1.0), "Received rate=1.0; expected a number from 0 to under 1"),
