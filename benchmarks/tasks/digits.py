@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from experiment import main
-from task import Scale, Task, subset
+from task import Scale, Task
 
 
 def load(data_dir: str | None, scale: Scale) -> Any:
     from keras_privpart import datasets
 
-    data = datasets.load("mnist", data_dir=data_dir, download=data_dir is None)
-    return datasets.Dataset(data.name, subset(data.train, scale.train), data.test, data.classes)
+    return datasets.load("mnist", data_dir=data_dir, download=data_dir is None)
 
 
 def lenet(scale: Scale, classes: int, seed: int) -> Any:
@@ -37,11 +36,9 @@ TASK = Task(
     lenet,
     cut="conv_2",
     scales={
-        "small": Scale(
-            8, 16, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=16_000, attackers=4_000, victims=1_000, audit_epochs=10
-        ),
-        "full": Scale(width=8, epochs=30, seeds=3, audit_seeds=3, attacks=("full",)),
-        "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, victims=96, audit_epochs=1),
+        "small": Scale(8, 16, 1, 1, train=16_000, victims=1_000),
+        "full": Scale(8, 30, 3, 3, ("full",)),
+        "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
     },
     bottleneck=32,
 )

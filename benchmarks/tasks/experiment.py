@@ -1,4 +1,8 @@
-"""Trains and audits every row of a task, each kept as JSON, so that an interrupted run goes on where it was."""
+"""Trains and audits the rows of a task in steps that end: what is finished is a small file, and a run goes on where the files end.
+
+Finished models and rows are `benchmarks/results/tasks/TASK/SCALE/models/*.json` and `.../rows/*.json`: numbers only, to be committed
+as they come. Weights, half-finished trainings and what single attackers found stay in the work folder.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import json
 import logging
 import math
 import os
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,98 +26,151 @@ RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 BATCH = 128
 
 
+class OutOfTime(Exception):
+    """The run's minutes are over; what is finished is kept."""
+
+
+class Clock:
+    """Says when to stop.
+
+    Args:
+        minutes: from now on; None for no end.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def check(self) -> None:
+        if self._end is not None and time.monotonic() > self._end:
+            raise OutOfTime
+
+
 class Experiment:
     """One task at one scale.
 
     Args:
         task, scale_name: which.
-        data: a `datasets.Dataset`.
-        work: folder of everything that is kept: trained halves, what attackers found, finished rows.
+        data: a `datasets.Dataset`, whole: models and attackers draw their parts from its training split.
+        results: folder of the finished files.
+        work: folder of what is kept beside them.
+        clock: when to stop.
     """
 
-    def __init__(self, task: Task, scale_name: str, data: Any, work: Path) -> None:
+    def __init__(self, task: Task, scale_name: str, data: Any, results: Path, work: Path, clock: Clock) -> None:
         self.task = task
-        self.scale_name = scale_name
         self.scale: Scale = task.scales[scale_name]
+        self.scale_name = scale_name
         self.data = data
+        self.results = results
         self.work = work
+        self.clock = clock
         self.classes = data.classes["task"]
+        self.train = subset(data.train, self.scale.train)
         self.recipes = recipes(task, self.classes)
-        self._check_settings()
 
     def rows(self) -> list[tuple[str, str]]:
-        """Cut and defence of every row."""
-        return [(self.task.cut, name) for name in self.recipes] + [
-            (cut, name) for cut in self.task.other_cuts for name in (UNDEFENDED, OURS)
-        ]
+        """Cut and defence of every row, the most important first."""
+        main = [(self.task.cut, name) for name in self.recipes]
+        return main + [(cut, name) for cut in self.task.other_cuts for name in (UNDEFENDED, OURS)]
+
+    def seeds(self, name: str) -> int:
+        """How many models of a row are trained: peers and ablations have one."""
+        return self.scale.seeds if name in (UNDEFENDED, OURS) else 1
 
     def row(self, cut: str, name: str) -> dict[str, Any]:
-        """The finished row; trained and audited where it is not there yet."""
-        path = self.work / "rows" / f"{_file(cut)}-{_file(name)}.json"
-        if not path.exists():
-            found = self._run(cut, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".part").write_text(json.dumps(found, indent=1))
-            path.with_suffix(".part").replace(path)
-        return json.loads(path.read_text())
+        """The finished row; trained and audited where it is not there yet.
 
-    def _check_settings(self) -> None:
-        """What is kept from an earlier run must come from the same settings."""
-        path, now = self.work / "settings.json", json.loads(json.dumps(asdict(self.scale)))
-        if path.exists() and json.loads(path.read_text()) != now:
-            raise SystemExit(f"{self.work} was made with other settings than {now}. Delete it, or give another --work.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now))
+        Raises:
+            OutOfTime: before it is finished.
+        """
+        path = self.results / "rows" / f"{_file(cut)}-{_file(name)}.json"
+        settings = {**asdict(self.scale), "models": self.seeds(name)}
+        found = _kept(path, settings)
+        if found is None:
+            found = {"settings": settings, **self._audited(cut, name)}
+            _write(path, found)
+        return found
 
-    def _run(self, cut: str, name: str) -> dict[str, Any]:
+    def model(self, cut: str, name: str, seed: int) -> dict[str, Any]:
+        """The record of a trained model; trained where it is not there yet, or its weights are gone."""
+        path = self.results / "models" / f"{_file(cut)}-{_file(name)}-{seed}.json"
+        settings = {**asdict(self.scale), "seed": seed, "defence": self.recipes[name]().describe()}
+        found = _kept(path, settings)
+        if found is None or not self._folder(cut, name, seed).exists():
+            resumed = self._backup(cut, name, seed).exists()
+            spent = time.process_time()
+            parts = self._trained(cut, name, seed)
+            found = {
+                "settings": settings,
+                "cut": cut,
+                "defence": name,
+                "seed": seed,
+                "accuracy": self._accuracy(parts),
+                "processor_seconds": None if resumed else round(time.process_time() - spent, 1),
+                "device_share": _device_share(parts),
+            }
+            _write(path, found)
+        return found
+
+    def _audited(self, cut: str, name: str) -> dict[str, Any]:
         import keras_privpart as kp
+        from keras_privpart.partitioning.halves import Partition
 
-        scale, task = self.scale, self.task
-        references = [self._trained(cut, UNDEFENDED, seed) for seed in range(scale.seeds)]
-        defended = references if name == UNDEFENDED else [self._trained(cut, name, seed) for seed in range(scale.seeds)]
+        def partitions(which: str) -> list[Any]:
+            for seed in range(self.seeds(name)):
+                self.model(cut, which, seed)
+            return [Partition.load(self._folder(cut, which, seed)) for seed in range(self.seeds(name))]
+
+        records = [self.model(cut, name, seed) for seed in range(self.seeds(name))]
+        references = partitions(UNDEFENDED)
+        self.clock.check()
+        spent = time.process_time()
         report = kp.audit(
-            defended,
-            subset(self.data.train, scale.attackers),
-            subset(self.data.test, scale.victims),
-            task.private,
+            references if name == UNDEFENDED else partitions(name),
+            subset(self.data.train, self.scale.attackers),
+            subset(self.data.test, self.scale.victims),
+            self.task.private,
             references,
-            scale.audit_seeds,
-            attacks=scale.attacks,
-            unseen=task.unseen,
-            trained_on=self.data.train,
-            group=task.group,
-            epochs=scale.audit_epochs,
+            self.scale.audit_seeds,
+            attacks=self.scale.attacks,
+            unseen=self.task.unseen,
+            trained_on=self.train,
+            group=self.task.group,
             pictures=0,
             cache=self.work / "audits",
+            progress=lambda *_: self.clock.check(),
         )
-        sizes = {"train": len(self.data.train), "test": len(self.data.test), "classes": self.classes}
         return {
-            "task": task.name,
-            "title": task.title,
+            "task": self.task.name,
+            "title": self.task.title,
             "scale": self.scale_name,
             "cut": cut,
             "defence": name,
-            "epochs": scale.epochs,
-            "models": scale.seeds,
-            "accuracy": sum(self._accuracy(parts) for parts in defended) / len(defended),
-            **sizes,
-            "boundary_bytes": report.boundary_bytes,
-            "input_bytes": report.input_bytes,
-            "audit": report.contract_summary(),
-            "attacks": sorted({result.attack for result in report.results}),
-            "versions": dict(report.versions),
+            "accuracy": sum(record["accuracy"] for record in records) / len(records),
+            "device_share": records[0]["device_share"],
+            "train_seconds": [record["processor_seconds"] for record in records],
+            "audit_seconds": round(time.process_time() - spent, 1),
+            "train": len(self.train),
+            "test": len(self.data.test),
+            "classes": self.classes,
+            "summary": report.contract_summary(),
+            "report": report.to_json(),
         }
 
-    def _trained(self, cut: str, name: str, seed: int) -> Any:
-        """The trained partition of a row and seed; read where it was trained before."""
-        from keras_privpart.partitioning.halves import Partition
+    def _folder(self, cut: str, name: str, seed: int) -> Path:
+        return self.work / "trained" / f"{_file(cut)}-{_file(name)}-{seed}"
 
-        folder = self.work / "trained" / f"{_file(cut)}-{_file(name)}-{seed}"
-        if not folder.exists():
-            train(
-                self.task.model(self.scale, self.classes, seed), cut, self.recipes[name](), self._examples(), self.scale.epochs, seed
-            ).save(folder)
-        return Partition.load(folder)
+    def _backup(self, cut: str, name: str, seed: int) -> Path:
+        return self.work / "trained" / f"{_file(cut)}-{_file(name)}-{seed}.backup"
+
+    def _trained(self, cut: str, name: str, seed: int) -> Any:
+        """The trained partition of a row and seed; a training that was stopped goes on."""
+        folder = self._folder(cut, name, seed)
+        backup = self._backup(cut, name, seed)
+        model = self.task.model(self.scale, self.classes, seed)
+        parts = train(model, cut, self.recipes[name](), self._examples(), self.scale.epochs, seed, backup, self.clock)
+        parts.save(folder, overwrite=True)
+        return parts
 
     def _accuracy(self, parts: Any) -> float:
         """Of the task, over all test examples, with the channel's noise where there is one."""
@@ -119,19 +178,18 @@ class Experiment:
         return float((parts.server.predict(boundary, BATCH, verbose=0).argmax(-1) == self.data.test.targets["task"]).mean())
 
     def _examples(self) -> Any:
-        """What models are trained on: the attackers' data, mirrored as well where the task says so."""
+        """What models are trained on, mirrored as well where the task says so."""
         import numpy as np
 
         from keras_privpart.datasets import Samples
 
-        data = self.data.train
         if not self.task.mirror:
-            return data
-        targets = {key: np.concatenate([value, value]) for key, value in data.targets.items()}
-        return Samples(np.concatenate([data.x, data.x[:, :, ::-1]]), targets)
+            return self.train
+        targets = {key: np.concatenate([value, value]) for key, value in self.train.targets.items()}
+        return Samples(np.concatenate([self.train.x, self.train.x[:, :, ::-1]]), targets)
 
 
-def train(model: Any, cut: str, defence: Row, examples: Any, epochs: int, seed: int) -> Any:
+def train(model: Any, cut: str, defence: Row, examples: Any, epochs: int, seed: int, backup: Path, clock: Clock) -> Any:
     """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows."""
     import keras
 
@@ -149,13 +207,40 @@ def train(model: Any, cut: str, defence: Row, examples: Any, epochs: int, seed: 
         metrics=["accuracy"],
         mode=defence.mode,
     )
-    trainer.fit(batches(examples, BATCH, seed=seed), epochs=epochs, shuffle=False, verbose=0)
+    kept = keras.callbacks.BackupAndRestore(str(backup))
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: clock.check())
+    trainer.fit(batches(examples, BATCH, seed=seed), epochs=epochs, callbacks=[kept, stop], shuffle=False, verbose=0)
     return trainer.partition
+
+
+def _device_share(parts: Any) -> float | None:
+    """Multiply-adds on the device among those of both halves."""
+    import keras_privpart as kp
+
+    cut = next(cut for cut in kp.cuts(parts.model) if set(cut.tensors) == set(parts.boundary.sources))
+    if cut.device_macs is None or cut.server_macs is None:
+        return None
+    return round(cut.device_macs / (cut.device_macs + cut.server_macs), 4)
+
+
+def _kept(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What an earlier run finished with the same settings."""
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if found["settings"] == json.loads(json.dumps(settings)) else None
+
+
+def _write(path: Path, found: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".part").replace(path)
 
 
 def _file(name: str) -> str:
     """A name as part of a file's name."""
-    return "".join(c if c.isalnum() else "_" for c in name).strip("_").lower()
+    words = "".join(c if c.isalnum() else " " for c in name).lower().split()
+    return "_".join(words)
 
 
 def main(task: Task, purpose: str) -> None:
@@ -163,32 +248,43 @@ def main(task: Task, purpose: str) -> None:
     parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="Folder of prepared tensorflow-datasets.")
     parser.add_argument("--scale", choices=["small", "full"], default="small")
+    parser.add_argument("--minutes", type=float, help="Stop by itself after so long; the next run goes on.")
     parser.add_argument(
         "--quick", action="store_true", help="A few examples and one epoch, to see that all rows work. No results are written."
     )
+    parser.add_argument("--train-only", action="store_true", help="Train the rows' models, audit nothing.")
     parser.add_argument("--only", action="append", default=[], help="Rows whose name holds this text; may be repeated. All by default.")
     parser.add_argument("--work", type=Path, default=Path("runs/tasks"), help="Folder of what is kept between runs.")
     options = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # attackers of many shapes: TensorFlow warns of each that it traces
     name = "quick" if options.quick else options.scale
-    experiment = Experiment(task, name, task.load(options.data_dir, task.scales[name]), options.work / task.name / name)
-    rows = []
-    for cut, defence in experiment.rows():
-        if not options.only or any(text in defence for text in options.only):
-            rows.append(experiment.row(cut, defence))
-            print(_line(rows[-1]), flush=True)
-    if not options.quick and not options.only:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        target = RESULTS / f"{task.name}-{name}.json"
-        target.with_suffix(".part").write_text(
-            json.dumps({"schema": 1, "settings": asdict(experiment.scale), "rows": rows}, indent=1) + "\n"
-        )
-        target.with_suffix(".part").replace(target)
-        print(f"Wrote {target}. Next: python benchmarks/tasks/page.py")
+    work = options.work / task.name / name
+    results = work / "results" if options.quick else RESULTS / task.name / name
+    clock = Clock(options.minutes)
+    experiment = Experiment(task, name, task.load(options.data_dir, task.scales[name]), results, work, clock)
+    try:
+        for cut, defence in experiment.rows():
+            if options.only and not any(text in defence for text in options.only):
+                continue
+            clock.check()
+            if options.train_only:
+                for seed in range(experiment.seeds(defence)):
+                    print(_trained_line(experiment.model(cut, defence, seed)), flush=True)
+            else:
+                print(_line(experiment.row(cut, defence)), flush=True)
+    except OutOfTime:
+        print(f"The {options.minutes:g} minutes are over. The same command goes on from here.")
+        return
+    print("Next: python benchmarks/tasks/page.py")
 
 
-def _line(row: dict[str, Any]) -> str:
-    found = [
-        f"{kind} {facts['score']} {facts['boundary']:.3f}, leakage {facts['leakage']}" for kind, facts in row["audit"]["kinds"].items()
-    ]
+def _trained_line(found: Mapping[str, Any]) -> str:
+    spent = found["processor_seconds"]
+    seconds = "in several runs" if spent is None else f"{spent:.0f} processor seconds"
+    return f"{found['cut']}, {found['defence']}, seed {found['seed']}: accuracy {found['accuracy']:.4f}, {seconds}"
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    kinds = row["summary"]["kinds"]
+    found = [f"{kind} {facts['score']} {facts['boundary']:.3f}, leakage {facts['leakage']}" for kind, facts in kinds.items()]
     return f"{row['cut']}, {row['defence']}: accuracy {row['accuracy']:.4f}; {'; '.join(found)}"

@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from experiment import main
-from task import Scale, Task, subset
+from task import Scale, Task
 
 PRIVATE, UNSEEN = ("Male",), ("Smiling", "Young", "Eyeglasses")
-PROBES = tuple(f"{kind} probe, {name}" for kind in ("linear", "mlp") for name in (*PRIVATE, *(f"{key} (not defended)" for key in UNSEEN)))
 
 
 def load(data_dir: str | None, scale: Scale) -> Any:
@@ -27,7 +26,7 @@ def load(data_dir: str | None, scale: Scale) -> Any:
     train, test, classes = data.train, data.test, dict(data.classes)
     if scale.people is not None:
         train, test, classes["task"] = _balanced(train, test, scale.people)
-    return datasets.Dataset(data.name, subset(train, scale.train), test, classes)
+    return datasets.Dataset(data.name, train, test, classes)
 
 
 def _balanced(train: Any, test: Any, each: int) -> tuple[Any, Any, int]:
@@ -70,9 +69,9 @@ TASK = Task(
     face_network,
     cut="pool_1",
     scales={
-        "small": Scale(24, 40, 1, 1, ("decoder, small, mse", "decoder, medium, mixed", *PROBES), side=32, people=30),
-        "full": Scale(width=48, epochs=120, seeds=3, audit_seeds=3, attacks=("full",), side=64),
-        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse", "linear probe, Male"), side=32, people=4, audit_epochs=1),
+        "small": Scale(24, 40, 1, 1, side=32, people=30),
+        "full": Scale(48, 120, 3, 3, ("full",), side=64),
+        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse", "linear probe, Male"), side=32, people=4),
     },
     private=PRIVATE,
     unseen=UNSEEN,

@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from experiment import main
-from task import Scale, Task, subset
+from task import Scale, Task
 
 
 def load(data_dir: str | None, scale: Scale) -> Any:
     from keras_privpart import datasets
 
-    data = datasets.load("cifar10", data_dir=data_dir, download=data_dir is None)
-    return datasets.Dataset(data.name, subset(data.train, scale.train), data.test, data.classes)
+    return datasets.load("cifar10", data_dir=data_dir, download=data_dir is None)
 
 
 def six_convolutions(scale: Scale, classes: int, seed: int) -> Any:
@@ -42,11 +41,9 @@ TASK = Task(
     six_convolutions,
     cut="relu_4",
     scales={
-        "small": Scale(
-            16, 12, 1, 1, ("decoder, small, mse", "decoder, medium, mixed"), train=10_000, attackers=4_000, victims=1_000, audit_epochs=10
-        ),
-        "full": Scale(width=64, epochs=100, seeds=3, audit_seeds=3, attacks=("full",)),
-        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, victims=96, audit_epochs=1),
+        "small": Scale(16, 12, 1, 1, train=10_000, victims=1_000),
+        "full": Scale(64, 100, 3, 3, ("full",)),
+        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
     },
     other_cuts=("relu_2", "relu_6"),
     mirror=True,

@@ -14,28 +14,26 @@ class Scale:
     Attributes:
         width: channels of the network's first convolution.
         epochs: of every training, undefended and defended alike.
-        seeds: trained models of every row.
+        seeds: trained models of our recipe and of the undefended network; every other row has one.
         audit_seeds: attackers of each kind against every model.
-        attacks: names, as `audit(attacks=...)` takes them.
-        train: how many examples models are trained on; None for all.
-        attackers: how many of these the attackers have; None for all.
+        attacks: names, as `audit(attacks=...)` takes them; None for the standard ones.
+        train: how many examples of the training split models are trained on; None for all.
+        attackers: how many examples of the training split the attackers have; None for all.
         victims: how many test examples are attacked; None for all. The task's accuracy is always that of all test examples.
         side: of the pictures, in pixels; None as they are stored.
         people: of each gender, those with the most pictures; None for everybody.
-        audit_epochs: of every attacker; None for the audit's own choice.
     """
 
     width: int
     epochs: int
     seeds: int
     audit_seeds: int
-    attacks: tuple[str, ...]
+    attacks: tuple[str, ...] | None = None
     train: int | None = None
     attackers: int | None = None
     victims: int | None = None
     side: int | None = None
     people: int | None = None
-    audit_epochs: int | None = None
 
 
 @dataclass(frozen=True)
