@@ -7,9 +7,9 @@ as they come. Weights, half-finished trainings and what single attackers found s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from recipes import OURS, UNDEFENDED, Row, recipes
-from task import Scale, Task, subset
+from task import Scale, Task, augmented, subset
 
 RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 BATCH = 128
@@ -91,42 +91,51 @@ class Experiment:
             _write(path, found)
         return found
 
-    def model(self, cut: str, name: str, seed: int) -> dict[str, Any]:
-        """The record of a trained model; trained where it is not there yet, or its weights are gone."""
-        path = self.results / "models" / f"{_file(cut)}-{_file(name)}-{seed}.json"
+    def model(self, cut: str, name: str, seed: int) -> tuple[Any, dict[str, Any]]:
+        """The partition of a row and seed and its record; trained where it is not there yet, and where it was stopped goes on.
+
+        The undefended network is trained once and cut wherever it is wanted.
+        """
+        import keras_privpart as kp
+        from keras_privpart.partitioning.halves import Partition
+
+        stem = f"{_file(name)}-{seed}" if name == UNDEFENDED else f"{_file(cut)}-{_file(name)}-{seed}"
+        path, trained = self.results / "models" / f"{stem}.json", self.work / "trained" / stem
         settings = {**asdict(self.scale), "seed": seed, "defence": self.recipes[name]().describe()}
         found = _kept(path, settings)
-        if found is None or not self._folder(cut, name, seed).exists():
-            resumed = self._backup(cut, name, seed).exists()
-            spent = time.process_time()
-            parts = self._trained(cut, name, seed)
+        weights = path.with_suffix(".npz")
+        if found is not None and trained.exists():
+            parts = Partition.load(trained)
+        elif found is not None and "sha256" in found:
+            parts = kp.partition(_with_weights(self.task.model(self.scale, self.classes, seed), weights, found["sha256"]), at=cut)
+        else:
+            backup = self.work / "backups" / stem
+            resumed, spent = backup.exists(), time.process_time()
+            model = self.task.model(self.scale, self.classes, seed)
+            parts = train(model, cut, self.recipes[name](), self._batches(seed), self.scale.epochs, seed, backup, self.clock)
             found = {
                 "settings": settings,
-                "cut": cut,
                 "defence": name,
                 "seed": seed,
                 "accuracy": self._accuracy(parts),
                 "processor_seconds": None if resumed else round(time.process_time() - spent, 1),
-                "device_share": _device_share(parts),
             }
+            parts.save(trained, overwrite=True)
+            if name == UNDEFENDED and self.task.keep_weights:
+                found["sha256"] = _save_weights(weights, parts.model)
             _write(path, found)
-        return found
+        return (kp.partition(parts.model, at=cut) if name == UNDEFENDED else parts), found
 
     def _audited(self, cut: str, name: str) -> dict[str, Any]:
         import keras_privpart as kp
-        from keras_privpart.partitioning.halves import Partition
 
-        def partitions(which: str) -> list[Any]:
-            for seed in range(self.seeds(name)):
-                self.model(cut, which, seed)
-            return [Partition.load(self._folder(cut, which, seed)) for seed in range(self.seeds(name))]
-
-        records = [self.model(cut, name, seed) for seed in range(self.seeds(name))]
-        references = partitions(UNDEFENDED)
+        seeds = range(self.seeds(name))
+        defended, records = zip(*(self.model(cut, name, seed) for seed in seeds), strict=True)
+        references = [self.model(cut, UNDEFENDED, seed)[0] for seed in seeds]
         self.clock.check()
         spent = time.process_time()
         report = kp.audit(
-            references if name == UNDEFENDED else partitions(name),
+            references if name == UNDEFENDED else list(defended),
             subset(self.data.train, self.scale.attackers),
             subset(self.data.test, self.scale.victims),
             self.task.private,
@@ -147,7 +156,7 @@ class Experiment:
             "cut": cut,
             "defence": name,
             "accuracy": sum(record["accuracy"] for record in records) / len(records),
-            "device_share": records[0]["device_share"],
+            "device_share": _device_share(defended[0]),
             "train_seconds": [record["processor_seconds"] for record in records],
             "audit_seconds": round(time.process_time() - spent, 1),
             "train": len(self.train),
@@ -157,49 +166,27 @@ class Experiment:
             "report": report.to_json(),
         }
 
-    def _folder(self, cut: str, name: str, seed: int) -> Path:
-        return self.work / "trained" / f"{_file(cut)}-{_file(name)}-{seed}"
+    def _batches(self, seed: int) -> Any:
+        from keras_privpart.datasets import batches
 
-    def _backup(self, cut: str, name: str, seed: int) -> Path:
-        return self.work / "trained" / f"{_file(cut)}-{_file(name)}-{seed}.backup"
-
-    def _trained(self, cut: str, name: str, seed: int) -> Any:
-        """The trained partition of a row and seed; a training that was stopped goes on."""
-        folder = self._folder(cut, name, seed)
-        backup = self._backup(cut, name, seed)
-        model = self.task.model(self.scale, self.classes, seed)
-        parts = train(model, cut, self.recipes[name](), self._examples(), self.scale.epochs, seed, backup, self.clock)
-        parts.save(folder, overwrite=True)
-        return parts
+        return augmented(self.task, batches(self.train, BATCH, seed=seed), seed)
 
     def _accuracy(self, parts: Any) -> float:
         """Of the task, over all test examples, with the channel's noise where there is one."""
         boundary = parts.device.predict(self.data.test.x, BATCH, verbose=0)
         return float((parts.server.predict(boundary, BATCH, verbose=0).argmax(-1) == self.data.test.targets["task"]).mean())
 
-    def _examples(self) -> Any:
-        """What models are trained on, mirrored as well where the task says so."""
-        import numpy as np
 
-        from keras_privpart.datasets import Samples
-
-        if not self.task.mirror:
-            return self.train
-        targets = {key: np.concatenate([value, value]) for key, value in self.train.targets.items()}
-        return Samples(np.concatenate([self.train.x, self.train.x[:, :, ::-1]]), targets)
-
-
-def train(model: Any, cut: str, defence: Row, examples: Any, epochs: int, seed: int, backup: Path, clock: Clock) -> Any:
+def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: int, backup: Path, clock: Clock) -> Any:
     """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows."""
     import keras
 
     import keras_privpart as kp
-    from keras_privpart.datasets import batches
 
     keras.utils.set_random_seed(seed)
     parts = kp.partition(model, at=cut, bottleneck=defence.bottleneck, bottleneck_over="example")
     trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers)
-    steps = epochs * math.ceil(len(examples) / BATCH)
+    steps = epochs * len(batched)
     trainer.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)),
         adversary_optimizer=keras.optimizers.Adam(1e-3),
@@ -209,7 +196,7 @@ def train(model: Any, cut: str, defence: Row, examples: Any, epochs: int, seed: 
     )
     kept = keras.callbacks.BackupAndRestore(str(backup))
     stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: clock.check())
-    trainer.fit(batches(examples, BATCH, seed=seed), epochs=epochs, callbacks=[kept, stop], shuffle=False, verbose=0)
+    trainer.fit(batched, epochs=epochs, callbacks=[kept, stop], shuffle=False, verbose=0)
     return trainer.partition
 
 
@@ -221,6 +208,27 @@ def _device_share(parts: Any) -> float | None:
     if cut.device_macs is None or cut.server_macs is None:
         return None
     return round(cut.device_macs / (cut.device_macs + cut.server_macs), 4)
+
+
+def _save_weights(path: Path, model: Any) -> str:
+    """Writes a model's weights and returns the file's SHA-256."""
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **{f"weight_{i}": weight for i, weight in enumerate(model.get_weights())})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _with_weights(model: Any, path: Path, sha256: str) -> Any:
+    """The model with the weights of a file that `_save_weights` wrote."""
+    import numpy as np
+
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise SystemExit(f"{path} is not the file that its record names. Delete both to train again.")
+    with np.load(path, allow_pickle=False) as file:
+        model.set_weights([file[f"weight_{i}"] for i in range(len(file.files))])
+    return model
 
 
 def _kept(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -269,7 +277,7 @@ def main(task: Task, purpose: str) -> None:
             clock.check()
             if options.train_only:
                 for seed in range(experiment.seeds(defence)):
-                    print(_trained_line(experiment.model(cut, defence, seed)), flush=True)
+                    print(_trained_line(cut, experiment.model(cut, defence, seed)[1]), flush=True)
             else:
                 print(_line(experiment.row(cut, defence)), flush=True)
     except OutOfTime:
@@ -278,10 +286,10 @@ def main(task: Task, purpose: str) -> None:
     print("Next: python benchmarks/tasks/page.py")
 
 
-def _trained_line(found: Mapping[str, Any]) -> str:
+def _trained_line(cut: str, found: Mapping[str, Any]) -> str:
     spent = found["processor_seconds"]
     seconds = "in several runs" if spent is None else f"{spent:.0f} processor seconds"
-    return f"{found['cut']}, {found['defence']}, seed {found['seed']}: accuracy {found['accuracy']:.4f}, {seconds}"
+    return f"{cut}, {found['defence']}, seed {found['seed']}: accuracy {found['accuracy']:.4f}, {seconds}"
 
 
 def _line(row: Mapping[str, Any]) -> str:

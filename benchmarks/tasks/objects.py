@@ -41,12 +41,14 @@ TASK = Task(
     six_convolutions,
     cut="relu_4",
     scales={
-        "small": Scale(16, 12, 1, 1, train=10_000, victims=1_000),
+        "small": Scale(32, 24, 1, 1, victims=1_000),
         "full": Scale(64, 100, 3, 3, ("full",)),
-        "quick": Scale(8, 1, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
+        "quick": Scale(8, 2, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
     },
     other_cuts=("relu_2", "relu_6"),
     mirror=True,
+    shift=4,
+    keep_weights=True,
     bottleneck=64,
 )
 

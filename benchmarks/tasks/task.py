@@ -51,7 +51,9 @@ class Task:
         private: attributes that defences are trained to hide.
         unseen: attributes that the audit attacks all the same.
         group: key of the target that says whose picture it is; attributes are then attacked under both protocols.
-        mirror: whether models are trained on mirrored pictures as well.
+        mirror: whether models are trained on pictures mirrored by chance.
+        shift: by how many pixels at most the pictures that models are trained on are shifted.
+        keep_weights: whether the undefended network's weights are kept with the results, because training it takes long.
         bottleneck: features that our recipe and the bottleneck row let through, of the whole example.
         noise: standard deviation of our recipe's Gaussian noise.
         weight: of our recipe's adversaries against the picture.
@@ -68,6 +70,8 @@ class Task:
     unseen: tuple[str, ...] = ()
     group: str | None = None
     mirror: bool = False
+    shift: int = 0
+    keep_weights: bool = False
     bottleneck: int = 32
     noise: float = 0.5
     weight: float = 0.3
@@ -78,3 +82,17 @@ def subset(samples: Any, count: int | None, seed: int = 0) -> Any:
     import numpy as np
 
     return samples if count is None or count >= len(samples) else samples[np.random.default_rng(seed).permutation(len(samples))[:count]]
+
+
+def augmented(task: Task, batched: Any, seed: int) -> Any:
+    """A `tf.data.Dataset` of batches `(x, targets)` whose pictures are shifted and mirrored anew in every epoch, as the task says."""
+    import tensorflow as tf
+
+    def change(x: Any, targets: Any) -> tuple[Any, Any]:
+        if task.shift:
+            sides = [[0, 0], [task.shift, task.shift], [task.shift, task.shift], [0, 0]]
+            wide, shape = tf.pad(x, sides, "REFLECT"), x.shape[1:]
+            x = tf.map_fn(lambda image: tf.image.random_crop(image, shape, seed), wide)
+        return tf.image.random_flip_left_right(x, seed) if task.mirror else x, targets
+
+    return batched.map(change, num_parallel_calls=1).prefetch(2) if task.mirror or task.shift else batched
