@@ -85,6 +85,8 @@ PAIR_OUTPUT = "fingerprint"
 CHECKED_SIGNATURE = "serve_checked"
 CHECKED_OUTPUT = "pair_fingerprint"
 DEVICE_SIGNATURE = "serving_default"
+# A variable of the device half whose name holds this is a key of noise, to be set on the device: none is written into a bundle.
+NOISE_KEY, NOISE_KEY_BYTES = "frozen_noise_key", 32
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MAX_BYTES = 16 << 20  # of contract.json: a few thousand files at the very most

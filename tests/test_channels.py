@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_privpart import channels
+from keras_privpart.channels.keyed_noise import chacha20, keyless
 from keras_privpart.errors import ChannelError
 from keras_privpart.partitioning.partition import partition
 
@@ -24,6 +25,7 @@ FAMILY = [
     pytest.param(
         channels.GaussianChannel(0.0, normalize=False), channels.GaussianChannel(0.0, normalize=False, power=2.0), id="limited power"
     ),
+    pytest.param(channels.GaussianChannel(0.0, normalize=False, frozen=True), channels.GaussianChannel(0.5, frozen=True), id="frozen"),
     pytest.param(channels.LaplaceChannel(0.0, normalize=False), channels.LaplaceChannel(0.5, power=1.0), id="LaplaceChannel"),
     pytest.param(channels.QuantizeChannel(None, normalize=False), channels.QuantizeChannel(4), id="QuantizeChannel"),
     pytest.param(channels.GateChannel(0.0), channels.GateChannel(0.4, units=4), id="GateChannel"),
@@ -132,6 +134,101 @@ def test_dropped_features_are_whole_ones_and_fresh_and_keep_the_mean():
         assert abs((y == 0).mean() - 0.25) < 0.05
         assert abs(y.mean() - 1) < 0.05
         assert not np.array_equal(y, channel(z, training=training))
+
+
+def frozen(stddev=0.5, width=8, **options):
+    channel = channels.GaussianChannel(stddev, normalize=False, frozen=True, **options)
+    channel.build((None, width))
+    return channel
+
+
+def test_frozen_noise_is_the_same_at_every_look_and_in_every_batch():
+    channel = frozen()
+    z = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    first = channel(z).numpy()
+    assert np.array_equal(first, channel(z))
+    # The last bit of a logarithm hangs on where in a batch it is taken.
+    assert np.allclose(first[10:13], channel(z[10:13]), atol=1e-6)
+    averaged = np.mean([channel(z) for _ in range(16)], axis=0)
+    assert np.square(averaged - z).mean() > 0.8 * 0.5**2, "sixteen looks average nothing"
+    fresh = channels.GaussianChannel(0.5, normalize=False)
+    assert np.square(np.mean([fresh(z) for _ in range(16)], axis=0) - z).mean() < 0.1 * 0.5**2
+
+
+def test_frozen_noise_is_normal_and_that_of_near_duplicates_has_nothing_in_common():
+    channel = frozen(width=32)
+    z = np.random.default_rng(0).normal(size=(4000, 32)).astype("float32")
+    noise = channel(z).numpy() - channel.without_noise(z).numpy()
+    assert abs(noise.std() - 0.5) < 0.005
+    assert abs(noise.mean()) < 0.005
+    assert abs(np.abs(noise).mean() / noise.std() - (2 / np.pi) ** 0.5) < 0.005
+    correlations = np.corrcoef(noise, rowvar=False) - np.eye(32)
+    assert np.abs(correlations).max() < 0.1
+    near = z.copy()
+    near[:, 0] += 0.1
+    other = channel(near).numpy() - channel.without_noise(near).numpy()
+    assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.02
+
+
+def test_frozen_noise_hangs_on_a_key_that_is_drawn_anew():
+    z = np.zeros((4, 8), "float32")
+    one, two = frozen(), frozen()
+    assert not np.array_equal(one(z), two(z))
+    for channel in (one, two):
+        channel.noise_key.install(bytes(range(32)))
+    assert np.array_equal(one(z), two(z))
+    two.noise_key.install(bytes([1, *range(1, 32)]))
+    assert not np.array_equal(one(z), two(z))
+
+
+def test_frozen_noise_is_fresh_in_training_and_without_a_key():
+    channel = frozen()
+    z = np.zeros((4, 8), "float32")
+    assert not np.array_equal(channel(z, training=True), channel(z, training=True))
+    before = channel(z).numpy()
+    with keyless([channel.noise_key]):
+        assert not np.array_equal(channel(z), channel(z))
+    assert np.array_equal(channel(z), before)
+
+
+def test_what_shares_its_frozen_noise_sends_the_same():
+    channel = frozen(stddev=1.0, width=1)
+    z = np.linspace(-0.2, 0.2, 400, dtype="float32")[:, None]
+    sent, steps = channel(z).numpy(), channel.without_noise(z).numpy()
+    assert np.abs(steps - z).max() <= 1 / 32 + 1e-6
+    for step in np.unique(steps):
+        assert len(np.unique(sent[steps == step])) == 1
+    with tf.GradientTape() as tape:
+        tape.watch(inputs := tf.constant(z))
+        loss = tf.reduce_sum(channel(inputs))
+    assert np.array_equal(tape.gradient(loss, inputs), np.ones_like(z))
+
+
+def test_no_file_of_keras_holds_the_key_of_frozen_noise(tmp_path):
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, channels.GaussianChannel(0.5, frozen=True)(inputs))
+    model.save(tmp_path / "m.keras")
+    z = np.zeros((4, 8), "float32")
+    assert np.array_equal(model(z), model(z))
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert not np.array_equal(model(z), again(z))
+    assert np.array_equal(again(z), again(z))
+
+
+def test_a_key_of_another_size_is_refused():
+    with pytest.raises(ChannelError, match="Received a noise key of 5 bytes; expected 32 bytes"):
+        frozen().noise_key.install(b"short")
+    with pytest.raises(ChannelError, match="Received a noise key of str; expected 32 bytes"):
+        frozen().noise_key.install("x" * 32)
+
+
+def test_the_stream_is_chacha20_by_the_rfcs_example():
+    key = tf.constant(np.frombuffer(bytes(range(32)), "<u4"))
+    nonce = tf.constant(np.frombuffer(bytes.fromhex("000000090000004a00000000"), "<u4"))[None]
+    block = chacha20(key, nonce, 2).numpy()[0, 16:]  # RFC 8439, section 2.3.2: the block of counter 1
+    assert block.astype("<u4").tobytes().hex() == (
+        "10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4ed2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e"
+    )
 
 
 def test_normalisation_takes_the_scale_out_of_the_device_halfs_hands():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any
 
 import keras
@@ -10,7 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.channels.channel import PACKAGE, Channel, Stream, checked
+from keras_privpart.channels.keyed_noise import NoiseKey, keyed_normal
 from keras_privpart.errors import ChannelError
+
+STEP = 1 / 16  # of frozen noise's rounding, in standard deviations
+_MOST_STEPS = 2.0**30
 
 
 class _NoiseChannel(Channel):
@@ -45,7 +50,7 @@ class _NoiseChannel(Channel):
         z = self.without_noise(inputs, training)
         if not self.stddev:
             return z
-        return z + tf.cast(self._scale(), z.dtype) * self.standard_noise(tf.shape(z), z.dtype, training)
+        return z + tf.cast(self._scale(), z.dtype) * self.standard_noise(z, training)
 
     def without_noise(self, inputs: Any, training: bool | None = None) -> Any:
         """What would cross but for the noise: the inputs, normalised and squashed where they are to be."""
@@ -53,8 +58,8 @@ class _NoiseChannel(Channel):
         return z if self.power is None else squashed(z, self.power)
 
     @abc.abstractmethod
-    def standard_noise(self, shape: Any, dtype: Any, training: bool | None) -> tf.Tensor:
-        """Noise of mean 0 and standard deviation 1."""
+    def standard_noise(self, z: Any, training: bool | None) -> tf.Tensor:
+        """Noise of mean 0 and standard deviation 1, of the shape and dtype of `z`, to which it is added."""
 
     def noise_stddev(self) -> np.ndarray:
         """Standard deviation of the noise in units of what crosses: one number, or one a feature where they are learned."""
@@ -97,6 +102,10 @@ class GaussianChannel(_NoiseChannel):
         power: limit on the mean square of an example's numbers, before the noise (`squashed`), in units of the normalised boundary. With
             it no boundary, of whatever input, carries more than `(m/2) log2(1 + power / stddev^2)` bits, m numbers an example. None for
             no limit.
+        frozen: whether, in use, the noise is a function of what it is added to, under a secret key: then the same input sends the same
+            at every look, and there is no fresh noise to average out. What is told apart by less than `stddev / 16` is rounded to the
+            same. The key is drawn where the layer is built, is in no file (`keras_privpart.export` sees to it, Keras' own does not),
+            and is set on the device by the client. Near duplicates of an input still draw noise of their own.
 
     Raises:
         ChannelError: `stddev` or `power` out of range, or the boundary tensor is not floating point.
@@ -110,8 +119,55 @@ class GaussianChannel(_NoiseChannel):
         Mireshghallah et al., "Shredder: Learning Noise Distributions to Protect Inference Privacy", ASPLOS 2020 (learned noise).
     """
 
-    def standard_noise(self, shape: Any, dtype: Any, training: bool | None) -> tf.Tensor:
-        return self.stream.normal(shape, dtype, training)
+    def __init__(
+        self,
+        stddev: float,
+        normalize: bool = True,
+        seed: int | None = None,
+        learn_scale: bool = False,
+        power: float | None = None,
+        frozen: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(stddev, normalize, seed, learn_scale, power, **kwargs)
+        self.frozen = bool(frozen)
+        self.noise_key: NoiseKey | None = None
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        if self.frozen and self.stddev:
+            self.noise_key = NoiseKey(self.name)
+
+    def without_noise(self, inputs: Any, training: bool | None = None) -> Any:
+        """As for all noise; before frozen noise rounded, in use: what differed by less would share its noise, and the difference show."""
+        z = super().without_noise(inputs, training)
+        if self.noise_key is None or training:
+            return z
+        exact = tf.cast(z, tf.float32)
+        rounded = tf.cast(tf.cast(self._steps(exact), tf.float32) * self._step(), z.dtype)
+        return z + tf.stop_gradient(rounded - z)
+
+    def standard_noise(self, z: Any, training: bool | None) -> tf.Tensor:
+        if self.noise_key is None or training:
+            return self.stream.normal(tf.shape(z), z.dtype, training)
+        key, shape = self.noise_key, tf.shape(z)
+
+        def keyed() -> tf.Tensor:
+            steps = self._steps(tf.stop_gradient(tf.cast(z, tf.float32)))
+            rows = tf.reshape(steps, [shape[0], math.prod(z.shape[1:]) if None not in z.shape[1:] else -1])
+            return tf.reshape(tf.cast(keyed_normal(key.variable, rows), z.dtype), shape)
+
+        return tf.cond(key.given(), keyed, lambda: self.stream.normal(shape, z.dtype, training))
+
+    def _step(self) -> Any:
+        return tf.cast(self._scale(), tf.float32) * STEP
+
+    def _steps(self, exact: Any) -> tf.Tensor:
+        """`z` in whole steps."""
+        return tf.cast(tf.clip_by_value(tf.round(exact / self._step()), -_MOST_STEPS, _MOST_STEPS), tf.int32)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "frozen": self.frozen}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -126,8 +182,8 @@ class LaplaceChannel(_NoiseChannel):
         ChannelError: `stddev` or `power` out of range, or the boundary tensor is not floating point.
     """
 
-    def standard_noise(self, shape: Any, dtype: Any, training: bool | None) -> tf.Tensor:
+    def standard_noise(self, z: Any, training: bool | None) -> tf.Tensor:
         # The difference of two exponentials is Laplacian. 1 - u lies in (0, 1], which keeps the logarithm finite; in float32, because
         # half precision would round 1 - u to few values.
-        a, b = (tf.math.log1p(-self.stream.uniform(shape, tf.float32, training)) for _ in range(2))
-        return tf.cast((a - b) / 2**0.5, dtype)
+        a, b = (tf.math.log1p(-self.stream.uniform(tf.shape(z), tf.float32, training)) for _ in range(2))
+        return tf.cast((a - b) / 2**0.5, z.dtype)

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.channels import GaussianChannel
+from keras_privpart.channels.keyed_noise import NoiseKey, keyless
 from keras_privpart.contract import CONTRACT_FILE, FOLDERS, SERVE_SIGNATURE, Contract, FileRecord, check_name
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError
@@ -157,7 +159,8 @@ def export(
         optimization="none" if how is None else str(how),
     )
     job = _Job(partition, half, encoded, x, own, tuple(formats), samples, leakage, audit)
-    with temporary_sibling(target) as root:
+    keys = [key for device in (partition.device, half.device, encoded.wire.device) for key in _noise_keys(device)]
+    with temporary_sibling(target) as root, keyless(keys):
         try:
             contract, notes = _write(job, plan, root)
             install(root, target, contract, overwrite)
@@ -251,6 +254,14 @@ def _with_files(contract: Contract, root: Path) -> Contract:
     found = (file for folder in FOLDERS for file in sorted((root / folder).rglob("*")) if file.is_file())
     files = {file.relative_to(root).as_posix(): FileRecord.of(file) for file in found}
     return replace(contract, files=files)
+
+
+def _noise_keys(device: Any) -> list[NoiseKey]:
+    """The secret keys of a device half's frozen noise."""
+    if not isinstance(device, keras.Model):
+        return []
+    layers = [layer for layer in saved_model.layers_of(device) if isinstance(layer, GaussianChannel)]
+    return [layer.noise_key for layer in layers if layer.noise_key is not None]
 
 
 def _describe(layer: keras.layers.Layer) -> dict[str, Any]:

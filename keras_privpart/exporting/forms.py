@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.channels import GaussianChannel
 from keras_privpart.contract import DEVICE_FILES, Contract
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import litert, saved_model
@@ -117,6 +118,12 @@ class FormWriter:
         return {form: found[form] for form in forms}
 
     def _write_litert(self, form: str, source: Path, quiet_source: Path, folder: Path) -> Form:
+        frozen = [channel.name for channel in self._plain.channel if isinstance(channel, GaussianChannel) and channel.frozen]
+        if frozen:
+            raise BundleError(
+                f"Received the format {form!r} for a device half with frozen noise, {frozen}; expected 'saved_model' alone: LiteRT has "
+                "no place for the device's key. Leave the format out, or freeze no noise."
+            )
         model = litert.convert(source, form, self._samples)
         run = litert.load(model)
         for batch in BATCH_SIZES:

@@ -45,11 +45,18 @@ class AsyncClient:
         token: str | None = None,
         transport: AsyncTransport | str = "grpc",
         device_format: str | None = None,
+        noise_key: bytes | str | Path | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         addresses = addresses_of(address)
         self._session = Session(
-            bundle_path, timeout=timeout, version=version, label=label, max_message_bytes=max_message_bytes, device_format=device_format
+            bundle_path,
+            timeout=timeout,
+            version=version,
+            label=label,
+            max_message_bytes=max_message_bytes,
+            device_format=device_format,
+            noise_key=noise_key,
         )
         self.contract = self._session.contract
         self.address = ", ".join(addresses)

@@ -48,6 +48,9 @@ class Client:
             the client closes.
         device_format: the form of the device half to run, one of `contract.formats`; `None` takes LiteRT if the bundle has it and
             it is installed.
+        noise_key: the secret of a device half whose noise is frozen (`GaussianChannel(..., frozen=True)`): 32 bytes, or a file of them,
+            which is made where it is missing. The same key, kept on the device, sends the same boundary for the same input today and
+            next year; `None` draws a key for this client alone.
         metrics: where to count calls, such as a `PrometheusMetrics`.
 
     Raises:
@@ -73,11 +76,18 @@ class Client:
         token: str | None = None,
         transport: Transport | str = "grpc",
         device_format: str | None = None,
+        noise_key: bytes | str | Path | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         addresses = addresses_of(address)
         self._session = Session(
-            bundle_path, timeout=timeout, version=version, label=label, max_message_bytes=max_message_bytes, device_format=device_format
+            bundle_path,
+            timeout=timeout,
+            version=version,
+            label=label,
+            max_message_bytes=max_message_bytes,
+            device_format=device_format,
+            noise_key=noise_key,
         )
         self.contract = self._session.contract
         self.address = ", ".join(addresses)

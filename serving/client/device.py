@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_privpart.contract import DEVICE_SIGNATURE, Contract, check_saved_model
+from keras_privpart.contract import DEVICE_SIGNATURE, NOISE_KEY, Contract, check_saved_model
 from keras_privpart.errors import BundleError, IntegrityError
+
+from . import noise_keys
 
 SAVED_MODEL = "saved_model"
 _MOST_THREADS = 4  # of LiteRT: more are slower on the big and small cores of phones
@@ -33,13 +35,14 @@ class SavedModelRunner(DeviceRunner):
 
     Args:
         folder: the SavedModel, already verified against the contract.
+        noise_key: see `noise_key.key_for`; used only where the half's noise is frozen.
 
     Raises:
         BundleError: TensorFlow is missing or cannot load the folder.
         IntegrityError: its graph would do more than compute.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, noise_key: bytes | str | Path | None = None) -> None:
         try:
             import tensorflow as tf
         except ImportError as error:
@@ -52,6 +55,10 @@ class SavedModelRunner(DeviceRunner):
             self._signature = self._model.signatures[DEVICE_SIGNATURE]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise BundleError(f"Can't load the device half {folder}: {error}. Export the bundle again.") from error
+        locks = [variable for variable in self._signature.variables if NOISE_KEY in variable.name]
+        secret = noise_keys.secret(noise_key) if locks else b""
+        for variable in locks:
+            variable.assign(np.frombuffer(noise_keys.key_of(secret, variable.name), "<u4"))
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         boundary = self._signature(**{name: self._constant(value) for name, value in inputs.items()})
@@ -87,7 +94,9 @@ class LiteRTRunner(DeviceRunner):
             return {name: np.array(value) for name, value in self._signature(**inputs).items()}
 
 
-def load_device(bundle: Path, contract: Contract, device_format: str | None = None) -> DeviceRunner:
+def load_device(
+    bundle: Path, contract: Contract, device_format: str | None = None, noise_key: bytes | str | Path | None = None
+) -> DeviceRunner:
     """Loads the device half of a verified bundle.
 
     Args:
@@ -95,6 +104,7 @@ def load_device(bundle: Path, contract: Contract, device_format: str | None = No
         contract: its contract.
         device_format: one of `contract.formats`; `None` takes the first LiteRT form if there is one and LiteRT is installed, else the
             SavedModel.
+        noise_key: the secret of frozen noise, or its file; one of its own where `None`.
 
     Raises:
         IntegrityError: the contract lists no device half.
@@ -105,7 +115,7 @@ def load_device(bundle: Path, contract: Contract, device_format: str | None = No
         raise IntegrityError(f"The contract lists no file of {contract.device_folder}/; expected a device half. Export the bundle again.")
     chosen = _choice(contract) if device_format is None else device_format
     file = bundle / contract.device_file(chosen)
-    return SavedModelRunner(file.parent) if chosen == SAVED_MODEL else LiteRTRunner(file)
+    return SavedModelRunner(file.parent, noise_key) if chosen == SAVED_MODEL else LiteRTRunner(file)
 
 
 def needs_tensorflow(contract: Contract, device_format: str | None = None) -> bool:

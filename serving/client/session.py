@@ -72,6 +72,7 @@ class Session:
         label: str | None,
         max_message_bytes: int,
         device_format: str | None,
+        noise_key: bytes | str | Path | None,
     ) -> None:
         if not timeout > 0:
             raise ServingError(f"Received timeout={timeout!r}; expected seconds above 0.")
@@ -83,7 +84,7 @@ class Session:
         self.contract.verify_files(bundle, ("server", "serving", "report"), partial=True)
         self.timeout = timeout
         self.label = label
-        self.device: DeviceRunner = load_device(bundle, self.contract, device_format)
+        self.device: DeviceRunner = load_device(bundle, self.contract, device_format, noise_key)
         self._max_message_bytes = max_message_bytes
         self._links: tuple[Link, ...] = ()
         self._turn = itertools.count()

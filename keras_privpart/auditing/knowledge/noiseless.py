@@ -35,7 +35,7 @@ def inapplicable(partition: Partition) -> str | None:
 
 @dataclass(frozen=True)
 class Noiseless:
-    """What would cross without noise, as rows of numbers.
+    """What would cross without noise, as rows of numbers; before frozen noise, as rounded as it is there.
 
     Attributes:
         rows: of each input, all tensors side by side, `[n, numbers]`, float32.

@@ -174,3 +174,13 @@ def test_directions_are_pushed_in_parts_where_inputs_are_large(monkeypatch):
     whole = bound(parts, X, examples=2)
     monkeypatch.setattr(bounds, "_TOGETHER_BYTES", 2 * X[0].nbytes)
     assert bound(parts, X, examples=2).spectrum == pytest.approx(whole.spectrum)
+
+
+def test_limited_power_and_frozen_noise_are_bounded_as_well():
+    kernel = np.random.default_rng(8).normal(size=(6, 3))
+    wide = linear(kernel).with_channel(GaussianChannel(STDDEV, normalize=False, power=1e6))
+    assert bound(wide, X, examples=3).spectrum == pytest.approx(least_error(kernel), rel=0.03)
+    narrow = linear(kernel).with_channel(GaussianChannel(STDDEV, normalize=False, power=0.1))
+    assert bound(narrow, X, examples=3).spectrum > 1.1 * least_error(kernel)
+    frozen = linear(kernel).with_channel(GaussianChannel(STDDEV, normalize=False, frozen=True))
+    assert bound(frozen, X, examples=3).spectrum == pytest.approx(least_error(kernel), rel=0.03)

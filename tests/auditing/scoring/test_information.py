@@ -152,3 +152,10 @@ def test_bits_survive_json():
     assert again == found
     assert isinstance(again.looks[0], Looks)
     assert again.words() == found.words()
+
+
+def test_frozen_noise_makes_many_looks_one():
+    found = bits(linear().with_channel(GaussianChannel(0.5, normalize=False, frozen=True)), TRAIN, TEST, looks=(1, 16))
+    assert found.at(16).beyond == found.at(1).beyond
+    assert found.at(1).beyond.value == pytest.approx(closed_form(KERNEL, 0.5), rel=0.01)
+    assert "near duplicates show more" in found.words()
