@@ -1,32 +1,45 @@
-"""The command group. Commands import TensorFlow in their bodies only, so that `--help` is quick."""
+"""The command group. A command is loaded when it is called, and imports TensorFlow in its body only, so that `--help` is quick."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from collections import UserDict
+from typing import Any, cast
 
 import click
 
 from keras_privpart import __version__
 from keras_privpart.errors import PrivPartError
 
-from .commands.audit import audit
-from .commands.certs import certs
-from .commands.cuts import cuts
-from .commands.demo import demo
-from .commands.export import export
-from .commands.inspect import inspect
-from .commands.partition import partition
-from .commands.predict import predict
-from .commands.promote import promote
-from .commands.serve import serve
-from .commands.sweep import sweep
-from .commands.train import train
+# In the order of the workflow, each with its line in the overview. `cli/commands/<name>.py` holds the command, as `<name>`.
+_COMMANDS = {
+    "cuts": "List every valid cut of a model with its costs.",
+    "partition": "Cut a model into a device half and a server half.",
+    "train": "Train a run's partition, undefended and defended.",
+    "audit": "Attack a trained run with fresh attackers and write the report.",
+    "sweep": "Train and audit over cuts, weights, channels and seeds.",
+    "export": "Export a run as a bundle for the device and for TensorFlow Serving.",
+    "inspect": "Show and verify everything in a bundle.",
+    "promote": "Label a version of a bundle stable or canary.",
+    "serve": "Serve a bundle: TensorFlow Serving if it can be had, else the local server.",
+    "certs": "Make a development CA, and certificates for the server and its clients.",
+    "predict": "Query a served bundle: device half here, server half there.",
+    "demo": "Run the whole chain on scikit-learn's digits, in a few minutes.",
+}
+
+
+class _Lazy(UserDict[str, Any]):
+    """Commands by name; the module of one is imported when the command is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = importlib.import_module(super().__getitem__(name), __package__)
+        return cast("click.Command", getattr(module, name))
 
 
 class _Group(click.Group):
-    """Turns the library's errors into one line on stderr and exit status 1."""
+    """Loads a command when it is called; turns the library's errors into one line on stderr and exit status 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except PrivPartError as error:
@@ -36,8 +49,17 @@ class _Group(click.Group):
         """In the order of the workflow."""
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The overview's lines, for which no command is loaded."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
+
+@click.group(
+    cls=_Group,
+    commands=_Lazy({name: f".commands.{name}" for name in _COMMANDS}),
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120},
+)
 @click.version_option(__version__, prog_name="privpart-keras")
 def main() -> None:
     """Privacy partitioning for Keras: keep a few layers on the device, serve the rest, and measure what leaks.
@@ -53,7 +75,3 @@ def main() -> None:
       privpart-keras serve saved_models/mnist
       privpart-keras predict saved_models/mnist --dataset mnist
     """
-
-
-for command in (cuts, partition, train, audit, sweep, export, inspect, promote, serve, certs, predict, demo):
-    main.add_command(command)

@@ -19,6 +19,8 @@ from keras_privpart.errors import PrivPartError
 from .console import import_tensorflow
 from .data_source import DataSource
 from .defence_options import DefenceSource
+from .run_audit import attack_run
+from .run_training import train_run
 
 RESULT = "result.json"
 CONNECT_SECONDS = 20
@@ -115,9 +117,6 @@ def _carry_out(job: Job) -> Result:
     import keras
 
     from keras_privpart.partitioning.partition import partition
-
-    from .commands.audit import attack_run
-    from .commands.train import train_run
 
     setting = job.setting
     keras.backend.clear_session()

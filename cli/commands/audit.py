@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from keras_privpart.contract import CONTRACT_FILE, Contract
-from keras_privpart.datasets import TASK
 from keras_privpart.errors import AuditError
 
 from .. import run_folder
-from ..console import emit, import_tensorflow, json_option, progress_bar, say, seed_option
-from ..data_source import DataSource
+from ..console import emit, json_option, say, seed_option
+from ..run_audit import attack_run
 
 OVER_THE_LIMIT = 3
-PICTURES = 8
 
 
 @click.command(short_help="Attack a trained run with fresh attackers and write the report.")
@@ -91,82 +87,3 @@ def _of_run(run: Path, **options: Any) -> tuple[dict[str, Any], str, dict[str, A
     """Attacks a run and writes its report: as JSON, as text, and for the gate."""
     report = attack_run(run, **options)
     return report.to_json(), f"{report.summary()}\nWrote {run / run_folder.REPORT}/index.html", report.contract_summary()
-
-
-def attack_run(
-    run: Path,
-    overwrite: bool = False,
-    pictures: bool = True,
-    attacks: tuple[str, ...] = (),
-    budgets: tuple[int, ...] = (),
-    unseen: tuple[str, ...] = (),
-    group: str | None = None,
-    cache: bool = True,
-    **options: Any,
-) -> Any:
-    """Attacks a run, writes its report and returns it; `options` are more of those of `auditing.protocol.audit`."""
-    source, _ = run_folder.read_training(run)
-    private = source.private_names
-    source = _loading(source, *unseen, *([group] if group else []))
-    import_tensorflow()
-    from keras_privpart.auditing.audit import audit as attack
-    from keras_privpart.auditing.reporting.report_folder import check_absent
-    from keras_privpart.partitioning.halves import Partition
-
-    folder = run / run_folder.REPORT
-    check_absent(folder, overwrite)
-    defended, undefended = Partition.load(run / run_folder.DEFENDED), Partition.load(run / run_folder.UNDEFENDED)
-    data = source.load()
-    with progress_bar(None, "audit") as bar:
-
-        def progress(done: int, total: int, what: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(what)
-            bar.update(done - bar.n)
-
-        report = attack(
-            defended,
-            data.train,
-            data.test,
-            private=private,
-            unseen=[_name(source, key) for key in unseen],
-            reference=undefended,
-            attacks=attacks or "standard",
-            trained_on=data.train,
-            budgets=(*budgets, None),
-            group=group and _name(source, group),
-            cache=run / run_folder.AUDIT_CACHE if cache else None,
-            pictures=PICTURES if pictures else 0,
-            progress=progress,
-            **options,
-        )
-    report = replace(report, reproduce=_command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group))
-    report.save(folder, overwrite=overwrite, pictures=pictures)
-    return report
-
-
-def _loading(source: DataSource, *keys: str) -> DataSource:
-    """The source with more keys among what it loads than the training needed."""
-    known = (source.task, *source.private)
-    return replace(source, private=(*source.private, *(key for key in dict.fromkeys(keys) if key not in known)))
-
-
-def _name(source: DataSource, key: str) -> str:
-    """What a key of the data set is called among the targets."""
-    return TASK if key == source.task else key.rsplit("/", 1)[-1]
-
-
-def _command(run: Path, options: dict[str, Any], **repeated: Any) -> str:
-    """The command that makes the report again."""
-    words = ["privpart-keras", "audit", str(run)]
-    for name, value in {**repeated, **options}.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            words += _option(name.replace("_", "-"), one)
-    return shlex.join(words)
-
-
-def _option(name: str, value: Any) -> list[str]:
-    """One option of a command; those that are on without being named are left out."""
-    if value is None or value is True:
-        return []
-    return [f"--no-{name}"] if value is False else [f"--{name}", str(value)]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from keras_privpart.errors import TrainingError
-
 from .. import run_folder
-from ..console import emit, import_tensorflow, json_option, progress_bar, say, seed_option
+from ..console import emit, import_tensorflow, json_option, seed_option
 from ..data_source import DataSource, data_options
 from ..defence_options import DefenceSource, defence_options
-
-PICTURE = "training.png"
+from ..run_training import train_run
 
 
 @click.command(short_help="Train a run's partition, undefended and defended.")
@@ -46,38 +42,6 @@ def train(run: Path, overwrite: bool, as_json: bool, pretrained: bool, **options
     history = train_run(run, source, source.load(), recipe, defending, overwrite)
     last = {which: {key: values[-1] for key, values in logs.items()} for which, logs in history.items()}
     emit(as_json, {"run": str(run), **last}, _text(run, last))
-
-
-def train_run(
-    run: Path, source: DataSource, data: Any, recipe_options: Mapping[str, Any], defending: DefenceSource, overwrite: bool = False
-) -> dict[str, dict[str, list[float]]]:
-    """Trains the partition in `run` twice and adds both, with a record and a picture of their course; the logs an epoch of either."""
-    from keras_privpart.partitioning.halves import Partition
-    from keras_privpart.training.recipe import Recipe, train_pair
-
-    recipe, defence = Recipe(**recipe_options), defending.defence(data.classes, source.private_names)
-    with progress_bar(2 * recipe.epochs, "train") as bar:
-
-        def progress(which: str, epoch: int, logs: dict[str, float]) -> None:
-            bar.set_postfix_str(f"{which}, epoch {epoch}: accuracy {logs.get('val_accuracy', float('nan')):.3f}")
-            bar.update(1)
-
-        pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress)
-    history = {"undefended": pair.undefended_history, "defended": pair.defended_history}
-    record = {"recipe": dict(recipe_options), "defence": {**defence.describe(), "options": asdict(defending)}, "history": history}
-    run_folder.write_training(run, pair, source, record, overwrite)
-    _draw(pair.defended_history, run / PICTURE)
-    return history
-
-
-def _draw(history: Mapping[str, list[float]], path: Path) -> None:
-    """A picture is no reason to lose a training."""
-    from keras_privpart.training.training_plot import plot_history
-
-    try:
-        plot_history(history, path)
-    except TrainingError as error:
-        say(f"Drew no {PICTURE}: {error}")
 
 
 def _text(run: Path, last: dict[str, dict[str, float]]) -> str:

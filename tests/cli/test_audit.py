@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from keras_privpart.auditing.reporting.report import AttackResult
 from keras_privpart.auditing.scoring.intervals import Leakage, Score
-from keras_privpart.cli.commands.audit import _loading, _name
 from keras_privpart.cli.data_source import DataSource
 from keras_privpart.cli.main import main
+from keras_privpart.cli.run_audit import _loading, _name
 from keras_privpart.exporting.bundle import export
 from keras_privpart.partitioning.partition import partition
 

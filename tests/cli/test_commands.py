@@ -1,6 +1,8 @@
 """Every command: help with an example, and what it says to bad input."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -22,6 +24,21 @@ def test_help_says_what_it_does_and_shows_an_example(run, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_answers_json(run, name):
     assert "--json" in run(name, "--help").stdout
+
+
+def test_the_overview_loads_no_command_and_no_numpy():
+    code = (
+        "import sys; from keras_privpart.cli.main import main; main(['--help'], standalone_mode=False); "
+        "print([m for m in sys.modules if m.startswith(('keras_privpart.cli.commands', 'numpy', 'keras_privpart.contract'))])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout.splitlines()
+    assert "Commands:" in shown
+    assert shown[-1] == "[]"
+
+
+def test_the_overview_has_every_commands_own_line(run):
+    text = " ".join(run("--help").stdout.split("Commands:")[1].split())
+    assert text == " ".join(f"{name} {command.get_short_help_str(200)}" for name, command in main.commands.items())
 
 
 def test_a_misspelt_command_gets_a_suggestion(run):
