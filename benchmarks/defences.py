@@ -127,7 +127,7 @@ class Benchmark:
         if not folder.exists():
             defence, model = defences()[name](), lenet(seed)
             if defence.initial == "pretrained":
-                model.set_weights(self.partition(UNDEFENDED, seed).model.get_weights())
+                model = self.partition(UNDEFENDED, seed).model  # read from its folder: nobody else's
             trained(model, defence, self._train, self._options.epochs, seed).save(folder)
             keras.backend.clear_session()
         return kp.Partition.load(folder)

@@ -116,6 +116,7 @@ def _carry_out(job: Job) -> Result:
     import_tensorflow()
     import keras
 
+    from keras_privpart.partitioning.graphs.copying import fresh_model
     from keras_privpart.partitioning.partition import partition
 
     setting = job.setting
@@ -123,7 +124,7 @@ def _carry_out(job: Job) -> Result:
     model = keras.models.load_model(model_file(Path(job.out)), compile=False, safe_mode=True)
     if job.recipe["initial"] is None:
         keras.utils.set_random_seed(setting.seed)
-        model = keras.models.clone_model(model)  # with new weights
+        model = fresh_model(model)
     narrow = {"bottleneck": setting.bottleneck, "bottleneck_over": setting.bottleneck_over}
     partition(model, at=list(setting.at) or None, **narrow).save(job.folder)
     train_run(job.folder, job.source, job.source.load(), {**job.recipe, "seed": setting.seed}, setting.defence)

@@ -51,6 +51,11 @@ class TensorSpec:
     zero_point: int | None = None
 
     @property
+    def is_floating(self) -> bool:
+        """Whether it holds floating-point numbers, of any width: what a channel or an encoding may change."""
+        return "float" in self.dtype
+
+    @property
     def nbytes(self) -> int | None:
         """Bytes of one example; `None` when a dimension besides the batch is free, and for text."""
         if self.dtype == STRING:

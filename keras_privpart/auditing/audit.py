@@ -57,7 +57,7 @@ def audit(
         test: the victims, in the same form; no example may be in `train` as well (see `splits.split`).
         private: keys of the attributes to infer; those of the threat model by default.
         reference: an undefended partition of the same task, the ceiling, or one for every model; None trains a twin of every model on
-            the task alone (see `task.undefended_twin`).
+            the task alone (see `reference.undefended_twin`).
         seeds: attackers of each kind, for every model.
         attacks: which: `"standard"` or `"full"`, names of families or of attacks, or `Attack` objects; None for those that the threat model
             calls for, without one for `"standard"`.

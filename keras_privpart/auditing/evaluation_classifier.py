@@ -11,8 +11,8 @@ from keras_privpart.auditing.knowledge.images import as_images, not_images
 from keras_privpart.auditing.knowledge.splits import Split
 from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.store import Found, Store, digest_of_attack, digest_of_samples, key_of
-from keras_privpart.auditing.task import unlabelled
 from keras_privpart.datasets import TASK, Samples
+from keras_privpart.training.task import unlabelled
 
 
 class Judge:

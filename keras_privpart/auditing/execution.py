@@ -16,10 +16,10 @@ from keras_privpart.auditing.scoring import bounds
 from keras_privpart.auditing.scoring.intervals import Score, score_of
 from keras_privpart.auditing.settings import AuditSettings, Progress
 from keras_privpart.auditing.store import Store, digest_of_halves
-from keras_privpart.auditing.task import correct
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.training.task import correct
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,8 @@ def digest_of(*parts: bytes | np.ndarray) -> str:
     """One digest of bytes and arrays, their lengths, types and shapes included."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        if isinstance(part, np.ndarray):
+        if not isinstance(part, bytes):
+            part = np.asarray(part)  # a scalar weight is no array
             digest.update(f"{part.dtype.str}{part.shape}".encode())
             part = np.ascontiguousarray(part).tobytes() if part.dtype != object else repr(part.tolist()).encode()
         digest.update(len(part).to_bytes(8, "little") + part)

@@ -134,7 +134,7 @@ def decode(boundary: Boundary, arrays: Mapping[str, np.ndarray]) -> dict[str, np
 def _decoded(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     if spec.scale is not None and spec.zero_point is not None:
         return np.float32(spec.scale) * (array.astype("float32") - np.float32(spec.zero_point))
-    return array.astype("float32") if "float" in spec.dtype else array
+    return array.astype("float32") if spec.is_floating else array
 
 
 def _encoded_spec(spec: TensorSpec, encoding: str, observed: Mapping[str, np.ndarray]) -> TensorSpec:

@@ -156,7 +156,7 @@ class FormWriter:
 
     def _spread_of(self, run: Run) -> float:
         """Root mean square difference of repeated answers to the same inputs, over at least `_DRAWS` numbers; 0 without float tensors."""
-        if not any("float" in spec.dtype for spec in self._plain.boundary.tensors):
+        if not any(spec.is_floating for spec in self._plain.boundary.tensors):
             return 0.0
         squares, count = 0.0, 0
         while count < _DRAWS:

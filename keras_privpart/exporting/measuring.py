@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.auditing.task import correct
 from keras_privpart.contract import SERVE_SIGNATURE, Contract
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError, DataError
@@ -20,6 +19,7 @@ from keras_privpart.exporting.forms import SAVED_MODEL, Form, Run
 from keras_privpart.exporting.reload import Arrays, by_name, numpy_of
 from keras_privpart.exporting.saved_model import server_function
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.training.task import correct
 
 if TYPE_CHECKING:
     from keras_privpart.auditing.reporting.report import AuditReport

@@ -15,11 +15,9 @@ from keras_privpart.exporting.optimizing.layer_bridge import Described, describe
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
 from keras_privpart.exporting.reload import by_name
 from keras_privpart.exporting.saved_model import input_specs
-from keras_privpart.partitioning.graphs.assembly import Port, build, bypass
-from keras_privpart.partitioning.graphs.copying import copied
+from keras_privpart.partitioning.graphs.assembly import bypass
 from keras_privpart.partitioning.graphs.graph import read
 from keras_privpart.partitioning.halves import Partition
-from keras_privpart.partitioning.storage import layers_of
 
 STEPS = 1000
 _BATCH = 32
@@ -108,9 +106,10 @@ def optimize_half(partition: Partition, how: Optimization, x: Any, *, progress: 
     tfmot_process.check_installed()
     specs = input_specs(partition)
     inputs = by_name(specs, x)
-    result, plain = _copy(partition), _plain(partition)
+    own, plain = partition.copy(), _plain(partition)
+    result = replace(partition, device=own.device, channel=own.channel)
     described = describe(read(plain), how.method)
-    if how.method == "qat" and any(not spec.dtype.startswith("float") for spec in specs):
+    if how.method == "qat" and any(not spec.is_floating for spec in specs):
         raise BundleError(f"Received inputs of {[spec.dtype for spec in specs]}; qat quantises floats only. Prune or cluster instead.")
     targets = _boundary(plain, [inputs[spec.name] for spec in specs])
     request = {**described.record, "method": how.method, "amount": how.amount, "steps": how.steps, "batch": _BATCH, "seed": seed}
@@ -129,21 +128,6 @@ def _plain(partition: Partition) -> keras.Model:
         return bypass(partition.device, partition.channel)
     except ValueError as error:
         raise BundleError(f"The channel cannot be left out of the device half, so it cannot be optimised: {error}") from error
-
-
-def _copy(partition: Partition) -> Partition:
-    """The partition with a device half on layers of its own, its channel's too."""
-    graph = copied(read(partition.device))
-    device = build(
-        graph,
-        [call.index for call in graph.calls if call.index not in graph.input_calls],
-        [Port(t, name) for t, name in zip(graph.inputs, graph.input_names, strict=True)],
-        [Port(t, name) for t, name in zip(graph.outputs, graph.output_names, strict=True)],
-        name=partition.device.name,
-        input_structure=graph.input_structure,
-        output_structure=graph.output_structure,
-    )
-    return replace(partition, device=device, channel=layers_of(device, [layer.name for layer in partition.channel]))
 
 
 def _boundary(plain: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -81,7 +81,7 @@ class Cut:
 
 
 def _sent_size(tensor: TensorSpec, dtype: str) -> int:
-    return dtype_size(dtype if "float" in tensor.dtype else tensor.dtype)
+    return dtype_size(dtype if tensor.is_floating else tensor.dtype)
 
 
 def boundary_of(graph: Graph, addresses: Addresses, tensors: Sequence[int], masks: Sequence[int]) -> Boundary:

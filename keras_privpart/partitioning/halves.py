@@ -14,6 +14,7 @@ from keras_privpart.contract import Boundary
 from keras_privpart.errors import ChannelError, VerificationError
 from keras_privpart.partitioning import storage
 from keras_privpart.partitioning.graphs.assembly import bypass
+from keras_privpart.partitioning.graphs.copying import Copies
 from keras_privpart.partitioning.graphs.graph import deep_graphs, input_names, input_structure, output_names
 
 
@@ -89,7 +90,7 @@ class Partition:
         Raises:
             ChannelError: the layers do not fit the boundary.
         """
-        floating = [i for i, t in enumerate(self.boundary.tensors) if "float" in t.dtype]
+        floating = [i for i, t in enumerate(self.boundary.tensors) if t.is_floating]
         layers = _one_for_each(channel, len(floating))
         outputs = keras.tree.flatten(self.device.output)
         for i, layer in zip(floating, layers, strict=True):
@@ -102,6 +103,16 @@ class Partition:
         with deep_graphs(len(self.device.operations)):
             device = keras.Model(input_structure(self.device), outputs if len(outputs) > 1 else outputs[0], name=self.device.name)
         return replace(self, device=device, channel=(*self.channel, *layers))
+
+    def copy(self) -> Partition:
+        """The same on layers of its own, which the whole model and the halves share as they do here (`graphs.copying.copy_model`).
+
+        Raises:
+            ModelError: a layer cannot be made again from its configuration.
+        """
+        copies = Copies()
+        model, device, server = (copies.model(m) for m in (self.model, self.device, self.server))
+        return replace(self, model=model, device=device, server=server, channel=tuple(copies.of(layer) for layer in self.channel))
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Writes `model.keras`, `device.keras`, `server.keras` and `partition.json` into a new folder.

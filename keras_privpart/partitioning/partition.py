@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -15,7 +14,7 @@ from keras_privpart.partitioning.cutpoint import Cut, boundary_of
 from keras_privpart.partitioning.graphs.addresses import Addresses
 from keras_privpart.partitioning.graphs.assembly import Port, build
 from keras_privpart.partitioning.graphs.calls import Graph
-from keras_privpart.partitioning.graphs.copying import copied
+from keras_privpart.partitioning.graphs.copying import copy_model, fresh_model
 from keras_privpart.partitioning.graphs.graph import read, refusal
 from keras_privpart.partitioning.graphs.problems import (
     NeedlessTensor,
@@ -96,7 +95,7 @@ def partition(
         >>> parts = partition(model, at="conv2_block3_out")
         >>> parts.verify(images)
     """
-    graph = read(model)
+    graph = read(copy_model(model) if independent else model)
     addresses = Addresses(graph)
     if at is None:
         public, problems = addresses.public(public_inputs)
@@ -110,7 +109,7 @@ def partition(
     separation = separate(graph, tensors)
     boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
     _warn_of_lambdas(graph)
-    parts = _halves(_on_copies(graph) if independent else graph, boundary, separation)
+    parts = _halves(graph, boundary, separation)
     return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over, bottleneck_examples)
 
 
@@ -142,6 +141,19 @@ def with_bottleneck(parts: Partition, features: int, over: str = "place", exampl
     """
     model, names = narrowed(parts, features, over, examples)
     return partition(model, at=names)
+
+
+def fresh_partition(parts: Partition) -> Partition:
+    """The same cut of the same architecture with new weights (`graphs.copying.fresh_model`), without a channel.
+
+    Raises:
+        ModelError: a layer cannot be made again from its configuration.
+        CutError: the boundary does not say where the model was cut.
+    """
+    sources = list(parts.boundary.sources)
+    if not all(sources):
+        raise CutError("Received a boundary that does not say where the model was cut; expected the tensors' addresses. Partition again.")
+    return partition(fresh_model(parts.model), sources, public_inputs=parts.public_inputs)
 
 
 def _refuse(problems: Sequence[Problem]) -> None:
@@ -213,21 +225,6 @@ def _nearest(graph: Graph, addresses: Addresses, tensors: Sequence[int], public:
     chosen = [*before[-1:], *single_before[-1:], *single_behind[:1]] or behind[:1]
     texts = [[addresses.of(t) for t in f.boundary] for f in chosen]
     return tuple(dict.fromkeys(repr(t[0] if len(t) == 1 else t) for t in texts))
-
-
-def _on_copies(graph: Graph) -> Graph:
-    """The same graph on layers of its own, with the whole model of them."""
-    graph = copied(graph)
-    whole = build(
-        graph,
-        [call.index for call in graph.calls if call.index not in graph.input_calls],
-        [Port(t, name) for t, name in zip(graph.inputs, graph.input_names, strict=True)],
-        [Port(t, name) for t, name in zip(graph.outputs, graph.output_names, strict=True)],
-        name=graph.model.name,
-        input_structure=graph.input_structure,
-        output_structure=graph.output_structure,
-    )
-    return replace(graph, model=whole)
 
 
 def _halves(graph: Graph, boundary: Boundary, separation: Separation) -> Partition:

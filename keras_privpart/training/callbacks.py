@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ class PrivacyMonitor(keras.callbacks.Callback):
     Logs: `privacy_<name>`, the share that a fresh adversary recovers of the validation data, 0 to 1. With a `reference` also
     `privacy_<name>_floor` (the same from the server half's answer alone) and `privacy_<name>_leakage`, (share - floor) / (ceiling - floor)
     within [0, 1.5], the ceiling from the reference; it is left out where ceiling and floor are closer than 0.02. `privacy_utility`: the
-    logged `utility` less `price` times the largest leakage (the largest share, without a reference): what to stop early or to choose
-    checkpoints by (`mode="max"`). Between two looks the last values stay. Put the monitor before the callbacks that use its logs.
+    logged `utility` less `price` times the largest leakage (the largest share, without a reference; nothing, with a warning, where no
+    leakage is defined): what to stop early or to choose checkpoints by (`mode="max"`). Between two looks the last values stay. Put the
+    monitor before the callbacks that use its logs.
 
     It changes nothing about the training. It is a quick look with one small attacker each and no evidence: `keras_privpart.audit` is.
 
@@ -95,9 +97,10 @@ class PrivacyMonitor(keras.callbacks.Callback):
         self._readers: dict[tuple[str, str], FreshReader] = {}
         self._ceilings: dict[str, float] = {}
         self._last: dict[str, float] = {}
+        self._told = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._readers, self._last = {}, {}
+        self._readers, self._last, self._told = {}, {}, False
         if self.reference is not None:
             seen = self._seen(self.reference.device)
             self._ceilings = {a.name: self._recovered("ceiling", a, seen) for a in self._watched()}
@@ -107,13 +110,26 @@ class PrivacyMonitor(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or not self._last:
             self._last = self._look(epoch)
         logs.update(self._last)
-        leakages = {key: value for key, value in self._last.items() if key.endswith("_leakage")} or self._last
         if self.utility not in logs:
             raise TrainingError(
                 f"The logs have no {self.utility!r}; expected one of {sorted(logs)}. "
                 "Pass utility= to PrivacyMonitor, or validation_data= to fit."
             )
-        logs["privacy_utility"] = float(logs[self.utility]) - self.price * max(leakages.values(), default=0.0)
+        logs["privacy_utility"] = float(logs[self.utility]) - self.price * self._charged()
+
+    def _charged(self) -> float:
+        """The largest leakage, or share where there is no reference to measure leakage by; 0 where leakage is undefined."""
+        if not self._ceilings:
+            return max(self._last.values(), default=0.0)
+        leakages = [value for key, value in self._last.items() if key.endswith("_leakage")]
+        if not leakages and not self._told:
+            self._told = True
+            warnings.warn(
+                f"The reference leaks hardly more than the answer alone to the adversaries {[a.name for a in self._watched()]}, so that "
+                "leakage is undefined and privacy_utility charges nothing for it. Watch for something that the reference gives away.",
+                stacklevel=2,
+            )
+        return max(leakages, default=0.0)
 
     def _watched(self) -> Sequence[Adversary]:
         return self.model.adversaries if self.adversaries is None else self.adversaries

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.partitioning.graphs.copying import fresh_model
 from keras_privpart.training.gradients import as_structure
 from keras_privpart.training.privacy_terms.adversaries import Adversary, Shapes
 from keras_privpart.training.roster import seeded
@@ -29,7 +30,7 @@ class FreshReader:
         self, adversary: Adversary, boundary_shapes: Shapes, input_shape: tuple[int | None, ...], seed: int = 0, learning_rate: float = 2e-3
     ) -> None:
         with seeded(seed):
-            self.network = keras.models.clone_model(adversary.build(boundary_shapes, input_shape))
+            self.network = fresh_model(adversary.build(boundary_shapes, input_shape))
         self.adversary = adversary
         self.seed = seed
         self.optimizer = keras.optimizers.Adam(learning_rate)

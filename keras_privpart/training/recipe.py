@@ -16,6 +16,7 @@ from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.training.callbacks import RestartAdversaries
 from keras_privpart.training.privacy_terms.adversaries import Adversary
 from keras_privpart.training.privacy_terms.regularizers import Regularizer
+from keras_privpart.training.task import count_classes, task_accuracy, task_loss
 from keras_privpart.training.trainer import AdversarialTrainer
 
 # Called after every epoch: which half of the pair trains, the epoch from 1, its logs.
@@ -88,21 +89,6 @@ class TrainedPair:
     defended_history: dict[str, list[float]]
 
 
-def task_loss(model: keras.Model) -> keras.losses.Loss:
-    """Cross-entropy of whole-number labels; from logits unless the model ends in a softmax.
-
-    Raises:
-        TrainingError: the model has several outputs, for which a command line can't guess the loss.
-    """
-    if len(model.outputs) != 1:
-        raise TrainingError(
-            f"Received a model with {len(model.outputs)} outputs; expected one. Train it with AdversarialTrainer in Python."
-        )
-    last = model.layers[-1]
-    softmax = isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=not softmax)
-
-
 def train_pair(
     parts: Partition, train: Samples, test: Samples, recipe: Recipe, defence: Defence = NO_DEFENCE, progress: Progress | None = None
 ) -> TrainedPair:
@@ -118,13 +104,14 @@ def train_pair(
     Raises:
         TrainingError: the model has several outputs, or a label is no class of the model's output.
     """
+    task_loss(parts.model, train.x)  # raises for models whose loss it cannot guess
     _check_labels(parts.model, train, test)
 
     def announce(name: str) -> Callable[[int, dict[str, float]], None] | None:
         return None if progress is None else lambda epoch, logs: progress(name, epoch, logs)
 
     if recipe.initial == "pretrained":
-        trainer = _trainer(_copied(parts), recipe, NO_DEFENCE, len(train))
+        trainer = _trainer(_own(parts), recipe, NO_DEFENCE, train)
         logs = trainer.evaluate(batches(test, 256), return_dict=True, verbose=0)
         undefended, history = trainer.partition, {f"val_{key}": [float(value)] for key, value in logs.items()}
     else:
@@ -144,7 +131,7 @@ def _fit(
 ) -> tuple[Partition, dict[str, list[float]]]:
     """One of the two trainings: the trained copy, and its logs an epoch."""
     keras.utils.set_random_seed(recipe.seed)
-    trainer = _trainer(_copied(parts), recipe, defence, len(train), initial)
+    trainer = _trainer(_own(parts), recipe, defence, train, initial)
     callbacks: list[keras.callbacks.Callback] = []
     if defence.restart_every is not None:
         callbacks.append(RestartAdversaries(defence.restart_every, recipe.seed))
@@ -161,30 +148,28 @@ def _fit(
     return trainer.partition, {key: [float(v) for v in values] for key, values in history.history.items()}
 
 
-def _trainer(parts: Partition, recipe: Recipe, defence: Defence, examples: int, initial: str | None = None) -> AdversarialTrainer:
+def _trainer(parts: Partition, recipe: Recipe, defence: Defence, train: Samples, initial: str | None = None) -> AdversarialTrainer:
     trainer = AdversarialTrainer(
         parts, defence.adversaries, defence.channel, regularizers=defence.regularizers, pool=defence.pool, initial=initial
     )
-    steps = recipe.epochs * -(-examples // recipe.batch_size)
+    steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     trainer.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)),
         adversary_optimizer=keras.optimizers.Adam(recipe.adversary_learning_rate),
-        loss=task_loss(parts.model),
-        metrics=["accuracy"],
+        loss=task_loss(parts.model, train.x),
+        metrics=[task_accuracy(parts.model, train.x)],
         mode=defence.mode,
     )
     return trainer
 
 
-def _copied(parts: Partition) -> Partition:
-    """The same cut of a copy of the whole model: its halves and its `model` share weights, as those of any partition."""
-    model = keras.models.clone_model(parts.model)
-    model.set_weights(parts.model.get_weights())
-    return cut(model, at=list(parts.boundary.sources), public_inputs=parts.public_inputs)
+def _own(parts: Partition) -> Partition:
+    """The same cut of a copy of the whole model: halves that share its weights, also where those of `parts` were loaded apart."""
+    return cut(parts.model, at=list(parts.boundary.sources), public_inputs=parts.public_inputs, independent=True)
 
 
 def _check_labels(model: keras.Model, train: Samples, test: Samples) -> None:
-    classes = model.outputs[0].shape[-1]
+    classes = count_classes(model)
     for name, samples in (("training", train), ("test", test)):
         labels = samples.targets[TASK]
         wrong = labels[(labels < 0) | (labels >= classes)]

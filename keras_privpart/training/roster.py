@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 
 from keras_privpart.errors import TrainingError
+from keras_privpart.partitioning.graphs.copying import fresh_model
+from keras_privpart.partitioning.graphs.graph import sublayers
 from keras_privpart.training.gradients import Reading, read
 from keras_privpart.training.privacy_terms import replica_sums
 from keras_privpart.training.privacy_terms.adversaries import Adversary, Shapes
@@ -79,13 +81,13 @@ class Roster(keras.layers.Layer):
             self.restarts.assign_add(1)
         with seeded(seed):
             for adversary, network in zip(self.adversaries, self.networks, strict=True):
-                _copy(_unlearnt(self._built(adversary)), network)
+                _copy(fresh_model(self._built(adversary)), network)  # one of the user's own arrives with weights
 
     def _built(self, adversary: Adversary) -> keras.Model:
         network = adversary.build(*self._shapes)
         if replica_sums.count() > 1:
             # Their statistics are those of the whole batch, as they would be on one device.
-            for layer in network._flatten_layers(include_self=False):
+            for layer in sublayers(network):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
         return network
@@ -105,8 +107,3 @@ def seeded(seed: int) -> Iterator[None]:
 def _copy(source: keras.Model, target: keras.Model) -> None:
     for new, old in zip(target.variables, source.variables, strict=True):
         new.assign(old)
-
-
-def _unlearnt(network: keras.Model) -> keras.Model:
-    """The network with initial weights: one of the user's own arrives with those it was given."""
-    return keras.models.clone_model(network)

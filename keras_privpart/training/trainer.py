@@ -202,8 +202,8 @@ class AdversarialTrainer(AdversarialStep):
 
         parts = cut(load(config["model"]), at=config["at"])
         layers = [load(channel) for channel in config["channel"]]
-        each = sum("float" in spec.dtype for spec in parts.boundary.tensors)
-        for start in range(0, len(layers), each):
+        each = sum(spec.is_floating for spec in parts.boundary.tensors)  # 0 where no channel can stand
+        for start in range(0, len(layers), max(1, each)):
             parts = parts.with_channel(layers[start : start + each])
         return cls(
             parts,

@@ -179,7 +179,7 @@ def classifier():
 
 
 def test_an_audit_trains_its_own_twin(digits, classifier, attack, monkeypatch):
-    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 3)
+    monkeypatch.setattr("keras_privpart.training.task.EPOCHS", 3)
     pictures = [Samples((s.x * 255).astype("uint8"), s.targets) for s in digits]
     report = audit(classifier, *pictures, seeds=1, epochs=1, attacks=[attack, ProbeAttack("odd", "linear")])
     assert report.kinds == ("reconstruction", "odd")

@@ -5,8 +5,6 @@ import pytest
 
 from keras_privpart.auditing.attacks import Attack, DecoderAttack, Effort, ProbeAttack, from_reconstruction
 from keras_privpart.auditing.audit import audit
-from keras_privpart.auditing.knowledge.splits import split
-from keras_privpart.auditing.reference import undefended
 from keras_privpart.auditing.scoring.evidence import Guesses, Pictures
 from keras_privpart.auditing.store import Found, Store, description, digest_of_attack, digest_of_halves, digest_of_samples, key_of
 from keras_privpart.channels import GaussianChannel
@@ -194,16 +192,3 @@ def test_what_is_no_keras_model_has_no_digest(open_window):
 
     assert digest_of_halves(open_window) == digest_of_halves(open_window)
     assert digest_of_halves(replace(open_window, device=lambda x: x)) is None
-
-
-def test_a_twin_is_trained_once(open_window, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 1)
-    train, test = (Samples(s.x, {"task": s.targets["odd"]}) for s in digits)
-    data = split(train, test, 0.15, 0)
-    twin, origin = undefended(open_window, data, 0, tmp_path)
-    monkeypatch.setattr("keras_privpart.auditing.reference.undefended_twin", lambda *_: pytest.fail("trained again"))
-    again, same = undefended(open_window, data, 0, tmp_path)
-    assert same == origin
-    assert digest_of_halves(again) == digest_of_halves(twin)
-    with pytest.raises(pytest.fail.Exception, match="trained again"):
-        undefended(open_window, data, 1, tmp_path)

@@ -124,6 +124,21 @@ def test_the_monitor_draws_originals_above_reconstructions(tiny, watched):
     assert np.array_equal(grid[:8, :8], (tiny.x[0] * 255).round().astype("uint8"))
 
 
+def test_where_leakage_is_undefined_nothing_is_charged(tiny):
+    """A reference behind which nothing is left to read: neither floor nor share may stand in for leakage."""
+    x = keras.Input((8, 8, 1))
+    blind = keras.layers.Rescaling(0.0, name="blind")(keras.layers.Flatten()(x))
+    reference = kp.partition(keras.Model(x, keras.layers.Dense(3)(blind)), at="blind")
+    monitor = PrivacyMonitor(
+        (tiny.x, tiny.targets), (tiny.x, tiny.targets), epochs=40, batch_size=48, learning_rate=1e-2, reference=reference
+    )
+    with pytest.warns(UserWarning, match=r"adversaries \['Male'\].*charges nothing"):
+        logs = tiny.fit(tiny.trainer([linear()], compile=EAGER), validation_data=tiny.data(), callbacks=[monitor])
+    assert "privacy_Male_leakage" not in logs
+    assert logs["privacy_Male"][0] > 0, "else charging it would not show"
+    assert logs["privacy_utility"] == logs["val_accuracy"]
+
+
 def test_what_the_monitor_cannot_do_is_said(tiny):
     monitor = PrivacyMonitor((tiny.x, tiny.targets), (tiny.x, tiny.targets), epochs=1)
     with pytest.raises(TrainingError, match="The logs have no 'val_accuracy'; expected one of"):

@@ -143,6 +143,16 @@ def test_a_pretrained_task_stays_as_it_is(tiny, same):
     assert again.initial == "pretrained"
 
 
+def test_a_boundary_of_whole_numbers_comes_back_from_its_configuration(tiny):
+    x = keras.Input((4,), name="x")
+    ids = keras.layers.Discretization([0.3, 0.6], name="ids")(x)
+    model = keras.Model(x, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Embedding(3, 2)(ids))))
+    trainer = kp.AdversarialTrainer(kp.partition(model, at="ids"))
+    again = kp.AdversarialTrainer.from_config(trainer.get_config())
+    assert [spec.dtype for spec in again.partition.boundary.tensors] == ["int64"]
+    assert again.partition.channel == ()
+
+
 def test_a_bottleneck_in_front_of_a_pretrained_task_learns_on_both_sides(tiny, same):
     narrow = with_bottleneck(kp.partition(tiny.model(), at="relu"), 2)
     trainer = tiny.compiled(kp.AdversarialTrainer(narrow, [linear()], initial="pretrained"), **EAGER)

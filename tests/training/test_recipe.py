@@ -11,7 +11,7 @@ import keras_privpart as kp
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.privacy_terms.regularizers import DistanceCorrelation
-from keras_privpart.training.recipe import Defence, Recipe, task_loss, train_pair
+from keras_privpart.training.recipe import Defence, Recipe, train_pair
 
 RNG = np.random.default_rng(0)
 DATA = Samples(RNG.uniform(size=(40, 8, 8, 1)).astype("float32"), {"task": RNG.integers(0, 3, 40)})
@@ -45,14 +45,6 @@ def test_a_defence_makes_a_difference():
     assert not np.array_equal(pair.undefended.model.get_weights()[0], pair.defended.model.get_weights()[0])
 
 
-@pytest.mark.parametrize(("activation", "from_logits"), [(None, True), ("softmax", False)])
-def test_the_loss_follows_the_models_last_layer(activation, from_logits):
-    loss = task_loss(parts(activation).model)
-    truth, scores = np.array([0]), np.array([[0.7, 0.2, 0.1]], "float32")
-    want = keras.losses.sparse_categorical_crossentropy(truth, scores, from_logits=from_logits)
-    assert np.allclose(loss(truth, scores), want)
-
-
 def test_labels_beyond_the_models_classes_are_refused():
     wrong = Samples(DATA.x, {"task": np.arange(40) % 4})
     with pytest.raises(TrainingError, match=r"Received the label 3 in the test data; expected 0 to 2.*'y' has 3 classes"):
@@ -62,9 +54,42 @@ def test_labels_beyond_the_models_classes_are_refused():
 def test_a_model_with_two_outputs_is_left_to_python():
     inputs = keras.Input((4,))
     z = layers.Dense(2, name="cut")(inputs)
-    model = keras.Model(inputs, [layers.Dense(2)(z), layers.Dense(3)(z)])
-    with pytest.raises(TrainingError, match="2 outputs; expected one"):
-        task_loss(model)
+    two = kp.partition(keras.Model(inputs, [layers.Dense(2)(z), layers.Dense(3)(z)]), at="cut")
+    with pytest.raises(TrainingError, match=r"2 outputs; expected one.*in Python"):
+        train_pair(two, DATA, DATA, Recipe(epochs=1))
+
+
+def test_what_is_saved_scores_what_training_logged(tmp_path):
+    """Behind an adapted layer, whose copy with equal weights computes something else unless all of its state is copied."""
+    keras.utils.set_random_seed(0)
+    x = DATA.x * 200 + 50
+    normal = layers.Normalization(axis=None)
+    normal.adapt(x)
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Dense(16, activation="relu", name="hidden")(layers.Flatten()(normal(inputs)))
+    given = kp.partition(keras.Model(inputs, layers.Dense(3)(hidden)), at="hidden")
+    data = Samples(x, DATA.targets)
+    pair = train_pair(given, data, data, Recipe(epochs=3, learning_rate=1e-2))
+    for trained, logs in ((pair.undefended, pair.undefended_history), (pair.defended, pair.defended_history)):
+        trained.save(tmp_path / "run", overwrite=True)
+        loaded = kp.Partition.load(tmp_path / "run")
+        scores = loaded.server.predict(loaded.device.predict(x, verbose=0), verbose=0)
+        assert logs["val_accuracy"][-1] == pytest.approx(np.mean(scores.argmax(axis=1) == data.targets["task"]))
+
+
+def test_halves_that_were_loaded_apart_train_as_one(tmp_path):
+    parts().save(tmp_path / "run")
+    pair = train_pair(kp.Partition.load(tmp_path / "run"), DATA, DATA, Recipe(epochs=1))
+    pair.undefended.verify(DATA.x)
+
+
+def test_a_single_unit_is_trained_on_labels_of_two_classes():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    z = layers.Dense(8, activation="relu", name="cut")(layers.Flatten()(inputs))
+    data = Samples(DATA.x, {"task": (DATA.x.mean(axis=(1, 2, 3)) > 0.5).astype(int)})
+    pair = train_pair(kp.partition(keras.Model(inputs, layers.Dense(1)(z)), at="cut"), data, data, Recipe(epochs=40, learning_rate=1e-2))
+    assert pair.undefended_history["val_accuracy"][-1] > 0.8
 
 
 def test_a_pretrained_model_is_its_own_reference_and_keeps_its_server_half():

@@ -13,9 +13,10 @@ from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.base.shared_model import Remembered
 from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
 from keras_privpart.auditing.scoring.evidence import Evidence
-from keras_privpart.auditing.task import learn_task, task_loss, unlabelled, unscored
 from keras_privpart.datasets import Samples
+from keras_privpart.partitioning.graphs.copying import copy_model, fresh_model
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.training.task import learn_task, task_loss, unlabelled, unscored
 
 
 class ShadowAttack(Attack):
@@ -64,16 +65,15 @@ class ShadowAttack(Attack):
     def _trained(self, partition: Partition, known: Samples, held_out: Samples, effort: Effort, seed: int) -> keras.Model:
         """A device half of the attacker's own, behind which the true server half answers rightly."""
         keras.utils.set_random_seed(seed)
-        device, server = keras.models.clone_model(partition.device), frozen(partition.server)
+        device, server = fresh_model(partition.device), frozen(partition.server)
         model = keras.Model(device.input, server(device.output))
         if model.trainable_weights:
-            learn_task(model, task_loss(partition.model, known), known, held_out, effort.epochs)
+            learn_task(model, task_loss(partition.model, known.x), known, held_out, effort.epochs)
         return device
 
 
 def frozen(half: keras.Model) -> keras.Model:
     """A copy of a half, with its weights, that no training changes: the half itself shares its layers with the user's model."""
-    copy = keras.models.clone_model(half)
-    copy.set_weights(half.get_weights())
+    copy = copy_model(half)
     copy.trainable = False
     return copy

@@ -167,7 +167,7 @@ def _name_outputs(outputs: Sequence[Port], added: Sequence[bool], results: list[
             groups.setdefault((port.name, results[i].dtype), []).append(i)
     for (name, dtype), group in groups.items():
         # One layer for all outputs of one name: the outputs of a nested model all bear its name. Its own dtype, for it must not cast.
-        identity = keras.layers.Identity(name=name, dtype=dtype if "float" in dtype else None)
+        identity = keras.layers.Identity(name=name, dtype=dtype if keras.backend.is_float_dtype(dtype) else None)
         named = identity([results[i] for i in group]) if len(group) > 1 else [identity(results[group[0]])]
         for i, result in zip(group, named, strict=True):
             results[i] = result

@@ -1,70 +1,139 @@
-"""A graph on layers of its own: for halves that shall be trained without changing the model they come from."""
+"""Copies of models on layers of their own: the one way in which this package copies one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import keras
 
 from keras_privpart.errors import ModelError
-from keras_privpart.partitioning.graphs.calls import Call, Graph
-from keras_privpart.partitioning.graphs.graph import sublayers
+from keras_privpart.partitioning.graphs.graph import count_operations, deep_graphs, is_plain_model, refusal, rerun, sublayers
 
 
-def copied(graph: Graph) -> Graph:
-    """The same graph on copies of the layers, with copies of their weights and state (moving averages, random seeds, vocabularies).
+def copy_model(model: keras.Model) -> keras.Model:
+    """A model that computes what `model` does, on layers of its own: weights, moving averages, what layers were adapted to, random seeds.
 
-    A layer that is called several times stays one layer. `keras.ops` operations and Lambda layers hold no state and are not copied.
+    A layer that is called several times stays one layer. `keras.ops` operations and Lambda layers hold no state and are shared.
+    `keras.models.clone_model` and `set_weights` would lose all state outside `weights`.
 
     Raises:
-        ModelError: a layer cannot be made again from its configuration.
+        ModelError: the model keeps no graph, or a layer cannot be made again from its configuration.
     """
-    copies: dict[int, Any] = {}
-    calls = []
-    for call in graph.calls:
-        operation = call.operation
-        if not call.is_layer or isinstance(operation, (keras.layers.InputLayer, keras.layers.Lambda)):
-            calls.append(call)
-            continue
-        if id(operation) not in copies:
-            copies[id(operation)] = _copy(call)
-        calls.append(replace(call, operation=copies[id(operation)]))
-    numbers = {id(copies[key]) if key in copies else key: value for key, value in graph.numbers.items()}
-    return replace(graph, calls=tuple(calls), numbers=numbers)
+    return Copies().model(model)
 
 
-def _copy(call: Call) -> Any:
-    layer = call.operation
+def fresh_model(model: keras.Model) -> keras.Model:
+    """The same architecture with new weights, as `keras.utils.set_random_seed` draws them.
+
+    Layers with an `adapt` method, such as `Normalization`, keep what they were adapted to: that is no weight, and no training finds it.
+
+    Raises:
+        ModelError: as `copy_model`.
+    """
+    return Copies(fresh=True).model(model)
+
+
+class Copies:
+    """Copies of several models that share layers: their copies share them alike.
+
+    Args:
+        fresh: whether weights are drawn anew, see `fresh_model`.
+    """
+
+    def __init__(self, fresh: bool = False) -> None:
+        self._fresh = fresh
+        self._made: dict[int, tuple[Any, Any]] = {}  # original and copy, by the id of the original
+
+    def model(self, model: keras.Model) -> keras.Model:
+        """A copy of a functional or Sequential model.
+
+        Raises:
+            ModelError: as `copy_model`.
+        """
+        problem = refusal(model)
+        if problem is not None:
+            raise ModelError(problem)
+        known = set(self._made)
+        with deep_graphs(count_operations(model)):
+            twin = self._copy(model, "")
+        for key, (old, new) in self._made.items():
+            if key not in known and not is_plain_model(old):
+                self._copy_state(old, new)
+        # Outer ones first: a model hands its flag on to its layers, which may have one of their own.
+        for old, new in sorted(self._made.values(), key=lambda pair: not is_plain_model(pair[0])):
+            for a, b in [(old, new)] if is_plain_model(old) else zip(sublayers(old), sublayers(new), strict=True):
+                b.trainable = a.trainable
+        return twin
+
+    def of(self, layer: Any) -> Any:
+        """The copy of a layer that stands in a model copied before."""
+        return self._made[id(layer)][1]
+
+    def _copy(self, operation: Any, path: str) -> Any:
+        if not isinstance(operation, keras.layers.Layer) or isinstance(operation, (keras.layers.InputLayer, keras.layers.Lambda)):
+            return operation
+        if id(operation) not in self._made:
+            if is_plain_model(operation):
+                self._made[id(operation)] = (operation, None)  # before the layers in it
+                prefix = f"{path}{operation.name}/" if path else "/"
+                twin = rerun(operation, lambda inner: self._copy(inner, prefix))
+            else:
+                twin = _remade(operation, f"{path}{operation.name}".lstrip("/"))
+            self._made[id(operation)] = (operation, twin)
+        return self._made[id(operation)][1]
+
+    def _copy_state(self, layer: Any, twin: Any) -> None:
+        try:
+            if not self._fresh:
+                _copy_variables(layer, twin)
+            for old, new in zip(sublayers(layer), sublayers(twin), strict=True):
+                adapted = _is_adapted(old)
+                if self._fresh and not adapted:
+                    continue
+                if self._fresh:
+                    _copy_variables(old, new)
+                _copy_derived(old, new)
+        except Exception as error:  # whatever the layer's own methods raise
+            raise _uncopied(layer, layer.name, error) from error
+
+
+def _remade(layer: Any, path: str) -> Any:
     try:
-        twin = type(layer).from_config(layer.get_config())
-        args, kwargs = keras.tree.map_structure(_placeholder, (call.args, dict(call.kwargs)))
-        twin(*args, **kwargs)  # builds it
-        _copy_state(layer, twin)
-    except Exception as error:  # whatever the layer's own get_config, constructor and build raise
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ModelError(
-            f"Can't copy the layer {call.path!r} ({type(layer).__name__}): {type(error).__name__}: {reason}. Give it a get_config that "
-            "returns its arguments, or partition without independent=True."
-        ) from error
-    return twin
+        return type(layer).from_config(layer.get_config())
+    except Exception as error:  # whatever the layer's own get_config and constructor raise
+        raise _uncopied(layer, path, error) from error
 
 
-def _placeholder(x: Any) -> Any:
-    """A symbol like `x` that belongs to no model, so that building the copy leaves no trace there."""
-    return keras.KerasTensor(shape=x.shape, dtype=x.dtype, sparse=x.sparse, ragged=x.ragged) if isinstance(x, keras.KerasTensor) else x
+def _uncopied(layer: Any, path: str, error: Exception) -> ModelError:
+    reason = str(error).strip().split("\n", 1)[0]
+    return ModelError(
+        f"Can't copy the layer {path!r} ({type(layer).__name__}): {type(error).__name__}: {reason}. Give it a get_config that "
+        "returns its arguments."
+    )
 
 
-def _copy_state(layer: Any, twin: Any) -> None:
+def _copy_variables(layer: Any, twin: Any) -> None:
     if len(layer.variables) != len(twin.variables):
         raise ValueError(f"the copy has {len(twin.variables)} variables instead of {len(layer.variables)}")
     for old, new in zip(layer.variables, twin.variables, strict=True):
         new.assign(old)
-    for old, new in zip(sublayers(layer), sublayers(twin), strict=True):
-        store: dict[str, Any] = {}
-        old.save_own_variables(store)
-        # Besides the variables, which are equal by now, layers such as Normalization restore here what they derived from them.
-        new.load_own_variables(store)
-        if isinstance(old, (keras.layers.StringLookup, keras.layers.IntegerLookup)):
-            new.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
-        new.trainable = old.trainable  # outer layers come first, inner ones correct them
+
+
+def _copy_derived(layer: Any, twin: Any) -> None:
+    """State outside the variables: what a layer derives from them when it is loaded, as `Normalization` does, and vocabularies."""
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    twin.load_own_variables(store)
+    if isinstance(layer, (keras.layers.StringLookup, keras.layers.IntegerLookup)) and layer.vocabulary_size() > _special_tokens(layer):
+        words = layer.get_vocabulary(include_special_tokens=True)
+        twin.set_vocabulary(words, *([store["idf_weights"]] if layer.output_mode == "tf_idf" else []))
+
+
+def _special_tokens(lookup: Any) -> int:
+    """How many entries a vocabulary has before it knows a word."""
+    return lookup.num_oov_indices + (lookup.mask_token is not None and lookup.output_mode == "int")
+
+
+def _is_adapted(layer: Any) -> bool:
+    """Whether a layer learns from data before any training: by Keras' convention, in a method `adapt`."""
+    return callable(getattr(type(layer), "adapt", None))

@@ -1,14 +1,14 @@
 """Reads the graph that a functional Keras model keeps, and notes calls for a new one.
 
-This is the only file that touches private members of Keras (`keras>=3.12,<4`). All that is decided about cuts is decided
-elsewhere, on the plain graph of `calls.py`.
+It touches private members of Keras (`keras>=3.12,<4`), as else only `training/step.py` and `training/distribution.py` do. All that is
+decided about cuts is decided elsewhere, on the plain graph of `calls.py`.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,7 @@ def read(model: Any) -> Graph:
     if problem is not None:
         raise ModelError(problem)
     functional = _functional(model)
-    if not any(_inlinable(op) for op in functional.operations) and not _lost_masks(functional):
+    if not any(is_plain_model(op) for op in functional.operations) and not _lost_masks(functional):
         return _read(model, functional.inputs, functional.outputs, {}, _carried_training(functional))
     noted: dict[int, tuple[Any, int, int]] = {}
     try:
@@ -218,7 +218,8 @@ def _carried_training(functional: Any) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _inlinable(operation: Any) -> bool:
+def is_plain_model(operation: Any) -> bool:
+    """Whether an operation is a model that computes what its graph says."""
     if isinstance(operation, keras.Sequential):
         return type(operation).call is keras.Sequential.call and operation._functional is not None
     return isinstance(operation, Functional) and type(operation).call is Functional.call
@@ -306,7 +307,7 @@ def _inline(model: keras.Model, noted: dict[int, tuple[Any, int, int]]) -> tuple
             if carried is not None and operation._call_has_training_arg:
                 kwargs["training"] = carried
         paths.setdefault(id(operation), frame.prefix + operation.name)
-        given = _given(operation, args, kwargs) if _inlinable(operation) else []
+        given = _given(operation, args, kwargs) if is_plain_model(operation) else []
         if given:
             tensors = _enter(operation, given, _symbols(kwargs.get("mask")))
             frames.append(_Frame(operation, tensors, f"{frame.prefix}{operation.name}/", kwargs.get("training"), node))
@@ -349,6 +350,24 @@ def input_structure(model: keras.Model) -> Any:
 def output_names(model: keras.Model) -> tuple[str, ...]:
     """Names of a model's outputs, in the order of `model.outputs`; a Sequential has none of its own, its graph has."""
     return tuple(_functional(model).output_names)
+
+
+def rerun(model: keras.Model, operation: Callable[[Any], Any]) -> keras.Model:
+    """A model with the graph of a functional or Sequential one, of what `operation` gives for each of its operations."""
+    if isinstance(model, keras.Sequential):
+        head = fresh_input(_functional(model).inputs[0], input_names(model)[0])
+        return keras.Sequential([head, *(operation(layer) for layer in model.layers)], name=model.name)
+    functional = _functional(model)
+    inputs = keras.tree.map_structure(lambda t: fresh_input(t, t._keras_history.operation.name), input_structure(model))
+    value = {id(t): x for t, x in zip(functional.inputs, keras.tree.flatten(inputs), strict=True)}
+    needed = {id(node) for node in _walk(functional.outputs)}
+    for node in _run_order(functional):
+        if id(node) in needed and not node.is_input:
+            args, kwargs = swapped((node.arguments.args, _own_kwargs(node)), value)
+            made = keras.tree.flatten(operation(node.operation)(*args, **kwargs))
+            value.update((id(t), x) for t, x in zip(node.outputs, made, strict=True))
+    outputs = keras.tree.map_structure(lambda t: value[id(t)], functional._outputs_struct)
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def sublayers(layer: Any) -> list[Any]:

@@ -11,9 +11,8 @@ from typing import Any
 import keras
 
 
-@keras.saving.register_keras_serializable(package="keras_privpart")
-class ReadMask(keras.layers.Layer):
-    """Returns the mask `[batch, ...]` (bool) of its input. The last layer of a device half that sends a mask."""
+class _MaskLayer(keras.layers.Layer):
+    """Base: takes masks, casts nothing, has no weights, and gives an output without a mask."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -22,6 +21,14 @@ class ReadMask(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         self.built = True
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return None
+
+
+@keras.saving.register_keras_serializable(package="keras_privpart")
+class ReadMask(_MaskLayer):
+    """Returns the mask `[batch, ...]` (bool) of its input. The last layer of a device half that sends a mask."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
@@ -32,40 +39,18 @@ class ReadMask(keras.layers.Layer):
         # A copy: the mask object itself must not end up carrying attributes of this layer's output.
         return keras.ops.logical_or(mask, False)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        return None
-
 
 @keras.saving.register_keras_serializable(package="keras_privpart")
-class DropMask(keras.layers.Layer):
+class DropMask(_MaskLayer):
     """Returns its input without its mask, so that a device half hands out no more than it declares."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.autocast = False
-
-    def build(self, input_shape: Any) -> None:
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.copy(inputs)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        return None
-
 
 @keras.saving.register_keras_serializable(package="keras_privpart")
-class AttachMask(keras.layers.Layer):
+class AttachMask(_MaskLayer):
     """Returns `x` of `[x, mask]` with `mask` as its Keras mask. The first layer of a server half that receives a mask."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.autocast = False
-
-    def build(self, input_shape: Any) -> None:
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.copy(inputs[0])

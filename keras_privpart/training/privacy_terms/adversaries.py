@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
+from keras_privpart.partitioning.graphs.copying import copy_model
 from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
 from keras_privpart.training.privacy_terms.goals import Goal, Reversal
 from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
@@ -295,6 +296,4 @@ def _own_network(network: Any, boundary_shapes: Shapes, output_shape: tuple[int 
             f"Received a network for {name!r} from {got[:-1]} to {got[-1]}; the boundary and the target have {want[:-1]} and {want[-1]}. "
             "Build it for these shapes, without the batch."
         )
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    return copy
+    return copy_model(network)

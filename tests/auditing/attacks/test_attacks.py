@@ -112,7 +112,7 @@ def values(evidence):
 
 @pytest.mark.parametrize("make", ROWS.values(), ids=ROWS)
 def test_contract(make, sides, views, monkeypatch):
-    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 2)
+    monkeypatch.setattr("keras_privpart.training.task.EPOCHS", 2)
     full_view, blind_view, noisy_view = views
     attack = make()
     assert attack.name

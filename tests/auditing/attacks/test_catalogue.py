@@ -23,11 +23,11 @@ from keras_privpart.auditing.attacks.base.shared_model import Remembered
 from keras_privpart.auditing.attacks.catalogue import LOSSES, SIZES
 from keras_privpart.auditing.attacks.inference.decensoring import _whitened
 from keras_privpart.auditing.knowledge.views import boundary_view
-from keras_privpart.auditing.task import learn_task, task_loss
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.partition import partition
 from keras_privpart.threat_model import ATTACKS, ThreatModel
+from keras_privpart.training.task import learn_task, task_loss
 
 
 @pytest.mark.parametrize(("size", "loss"), list(zip(SIZES, [*LOSSES, "mixed"], strict=True)))
@@ -49,7 +49,7 @@ def test_a_shadow_reads_behind_a_device_half_that_it_never_saw(digits):
     image = keras.Input((8, 8, 1))
     z = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="z")(image)
     model = keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(z)))
-    learn_task(model, task_loss(model, known), known[:420], known[420:], most=8)
+    learn_task(model, task_loss(model, known.x), known[:420], known[420:], most=8)
     view = boundary_view(partition(model, "z"))
     before = model.get_weights()
     attack = ShadowAttack(ProbeAttack("task", "linear"))

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.auditing.attacks.base.adam import Adam
+
 PREDICT_BATCH = 256
 _WEIGHTS_ARE_DRAWN = threading.RLock()  # from the one global random state: by one learner at a time
 
@@ -38,7 +40,7 @@ class Learner:
     """One network with its compiled training loop.
 
     Training runs an epoch at a time inside TensorFlow: attackers are small, and leaving the graph at every step costs more
-    than the step. Adam is TensorFlow's fused kernel, one operation a variable, for the same reason.
+    than the step.
 
     Args:
         build: makes the network with fresh weights; its weights follow `keras.utils.set_random_seed`.
@@ -50,8 +52,7 @@ class Learner:
         self._loss = loss
         with _WEIGHTS_ARE_DRAWN:
             self._network = build()
-        self._moments = [(tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))) for v in self._trainable]
-        self._step = tf.Variable(0, dtype=tf.int64)
+        self._adam = Adam(self._trainable)
         channels = [x.shape[-1] if len(x.shape) > 1 else 1 for x in self._network.inputs]
         self._shift = [tf.Variable(tf.zeros([c])) for c in channels]
         self._scale = [tf.Variable(tf.ones([c])) for c in channels]
@@ -97,7 +98,7 @@ class Learner:
         best, since, kept = math.inf, 0, None
         for _ in range(effort.epochs):
             for tensors, truth in epochs():
-                self._train(tensors, truth, _batches(order, len(truth), size), _schedule(int(self._step), total, effort))
+                self._train(tensors, truth, _batches(order, len(truth), size), _schedule(self._adam.steps, total, effort))
             loss = float(self._validate(*held_out))
             if loss < best:
                 best, since = loss, 0
@@ -131,10 +132,7 @@ class Learner:
             fresh = self._build()
         for variable, value in zip(self._network.variables, fresh.variables, strict=True):
             variable.assign(value.value)
-        for pair in self._moments:
-            for moment in pair:
-                moment.assign(tf.zeros_like(moment))
-        self._step.assign(0)
+        self._adam.reset()
 
     def _standardise(self, tensors: list[tf.Tensor]) -> None:
         """Sets what is subtracted from and divides each channel, by these examples.
@@ -171,21 +169,7 @@ class Learner:
                 loss = tf.reduce_mean(self._loss(tf.gather(truth, rows), answer))
             # One wild batch must not end an attack: attackers are compared by their best, not by their luck.
             gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, self._trainable), 5.0)
-            self._step.assign_add(1)
-            step = tf.cast(self._step, tf.float32)
-            for variable, gradient, (m, v) in zip(self._trainable, gradients, self._moments, strict=True):
-                tf.raw_ops.ResourceApplyAdam(
-                    var=variable.handle,
-                    m=m.handle,
-                    v=v.handle,
-                    beta1_power=tf.pow(0.9, step),
-                    beta2_power=tf.pow(0.999, step),
-                    lr=rates[i],
-                    beta1=0.9,
-                    beta2=0.999,
-                    epsilon=1e-8,
-                    grad=gradient,
-                )
+            self._adam.apply(gradients, rates[i])
 
 
 def _batches(order: np.random.Generator, examples: int, size: int) -> tf.Tensor:

@@ -15,10 +15,10 @@ from keras_privpart.auditing.attacks.base.shared_model import Remembered
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation
 from keras_privpart.auditing.knowledge.views import View, boundary_view
-from keras_privpart.auditing.task import undefended_twin, unlabelled, unscored
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.privacy_terms import networks, objectives
+from keras_privpart.training.task import trained_afresh, unlabelled, unscored
 
 MOST_FEATURES = 512
 _LEAST_VARIANCE = 1e-4  # of the first component's
@@ -52,7 +52,7 @@ class _Decensoring(Translation):
     def learn(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
         partition = known_inside(view).partition
         # Floor and boundary share it: both belong to the same model.
-        twin = self._twin.get((partition.model, known.x, seed), lambda: undefended_twin(partition, known, held_out, seed)[0])
+        twin = self._twin.get((partition.model, known.x, seed), lambda: trained_afresh(partition, known, held_out, seed)[0])
         uncensored = boundary_view(twin, "an uncensored boundary")
         features, check = (_flat(uncensored.see(samples.x)) for samples in (known, held_out))
         target, truth = _whitened(features, check, seed)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.auditing.attacks.base.adam import Adam
+
 
 class Descent:
     """Minimises an objective over variables, compiled once, run again and again from a fresh optimizer state.
@@ -24,16 +26,12 @@ class Descent:
         self._objective = objective
         self._variables = list(variables)
         self._project = project
-        self._moments = [(tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))) for v in self._variables]
-        self._done = tf.Variable(0.0)
+        self._adam = Adam(self._variables)
         self._loop = tf.function(self._steps)
 
     def reset(self) -> None:
         """Forgets the optimizer's state."""
-        self._done.assign(0.0)
-        for pair in self._moments:
-            for moment in pair:
-                moment.assign(tf.zeros_like(moment))
+        self._adam.reset()
 
     def run(self, rates: np.ndarray) -> None:
         """One step for every learning rate."""
@@ -46,20 +44,7 @@ class Descent:
                 tape.watch(self._variables)
                 loss = self._objective()
             gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            self._done.assign_add(1.0)
-            for variable, gradient, (m, v) in zip(self._variables, gradients, self._moments, strict=True):
-                tf.raw_ops.ResourceApplyAdam(
-                    var=variable.handle,
-                    m=m.handle,
-                    v=v.handle,
-                    beta1_power=tf.pow(0.9, self._done),
-                    beta2_power=tf.pow(0.999, self._done),
-                    lr=rates[i],
-                    beta1=0.9,
-                    beta2=0.999,
-                    epsilon=1e-8,
-                    grad=gradient,
-                )
+            self._adam.apply(gradients, rates[i])
             if self._project is not None:
                 self._project()
 

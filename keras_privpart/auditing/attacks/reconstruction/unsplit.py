@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent, total_variation
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack, Search, Target
 from keras_privpart.auditing.knowledge.white_box import Inside
+from keras_privpart.partitioning.graphs.copying import fresh_model
 
 WEIGHT = 0.1
 TURN = 10  # steps on the pictures, then as many on the weights
@@ -42,7 +43,7 @@ class UnsplitAttack(InversionAttack):
 class _Turns(Search):
     def __init__(self, inside: Inside, target: Target, shape: tuple[int, ...]) -> None:
         self._original = inside.partition.device
-        self._device = keras.models.clone_model(self._original)
+        self._device = fresh_model(self._original)
         self._guessed = inside.with_device(self._device)
         self._target = target
         self._images = tf.Variable(tf.zeros(shape))
@@ -53,7 +54,7 @@ class _Turns(Search):
 
     def run(self, start: np.ndarray | None, weight: float, iterations: int, seed: int) -> np.ndarray:
         keras.utils.set_random_seed(seed)
-        fresh = keras.models.clone_model(self._original)
+        fresh = fresh_model(self._original)
         for variable, value in zip(self._device.variables, fresh.variables, strict=True):
             variable.assign(value)
         self._images.assign(np.random.default_rng(seed).uniform(0.4, 0.6, self._images.shape).astype("float32"))

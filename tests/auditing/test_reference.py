@@ -1,4 +1,4 @@
-"""Task accuracy from the server half's answer, and the undefended twin."""
+"""The undefended twin that an audit trains, and its place in the cache."""
 
 from dataclasses import replace
 
@@ -7,41 +7,14 @@ import numpy as np
 import pytest
 
 from keras_privpart.auditing.knowledge.splits import split
-from keras_privpart.auditing.task import correct, undefended_twin
+from keras_privpart.auditing.reference import undefended, undefended_twin
+from keras_privpart.auditing.store import digest_of_halves
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.contract import Boundary, TensorSpec
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.partition import partition
-
-LABELS = Samples(np.zeros((3, 2)), {"task": np.array([0, 1, 1])})
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [1, 1, 0]),
-        ([[-3.0], [2.0], [-0.1]], [1, 1, 0]),
-        ([[0.4], [0.6], [0.3]], [1, 1, 0]),
-    ],
-    ids=["classes", "logit", "probability"],
-)
-def test_correct_answers(answer, right):
-    assert correct([np.array(answer)], LABELS).tolist() == right
-
-
-@pytest.mark.parametrize(
-    ("answer", "targets"),
-    [
-        ([np.zeros((3, 2))] * 2, LABELS.targets),
-        ([np.zeros((3, 4, 4, 2))], LABELS.targets),
-        ([np.zeros((3, 2))], {}),
-        ([np.zeros((3, 2))], {"task": np.array([0.5, 1.5, 2.5])}),
-    ],
-    ids=["two outputs", "a map", "no labels", "regression"],
-)
-def test_tasks_without_accuracy(answer, targets):
-    assert correct(answer, Samples(np.zeros((3, 2)), targets)) is None
+from keras_privpart.training.task import correct
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +29,7 @@ def defended():
 
 
 def test_twin_is_trained_without_the_defence(defended, digits, monkeypatch):
-    monkeypatch.setattr("keras_privpart.auditing.task.EPOCHS", 40)
+    monkeypatch.setattr("keras_privpart.training.task.EPOCHS", 40)
     before = [w.copy() for w in defended.model.get_weights()]
     parts = split(*digits, 0.15, 0)
     twin, how = undefended_twin(defended, parts.known, parts.held_out, seed=0)
@@ -96,3 +69,41 @@ def test_a_model_that_cannot_be_copied(defended, digits):
 
     with pytest.raises(AuditError, match=r"cannot be copied.*reference="):
         undefended_twin(replace(defended, model=Subclassed(defended.model)), digits[0], digits[0], 0)
+
+
+def test_a_twin_is_trained_once(open_window, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_privpart.training.task.EPOCHS", 1)
+    train, test = (Samples(s.x, {"task": s.targets["odd"]}) for s in digits)
+    data = split(train, test, 0.15, 0)
+    twin, origin = undefended(open_window, data, 0, tmp_path)
+    monkeypatch.setattr("keras_privpart.auditing.reference.undefended_twin", lambda *_: pytest.fail("trained again"))
+    again, same = undefended(open_window, data, 0, tmp_path)
+    assert same == origin
+    assert digest_of_halves(again) == digest_of_halves(twin)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        undefended(open_window, data, 1, tmp_path)
+    monkeypatch.setattr("keras_privpart.__version__", "another")
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        undefended(open_window, data, 0, tmp_path)
+
+
+def test_a_twin_keeps_what_its_layers_were_adapted_to_also_in_the_cache(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_privpart.training.task.EPOCHS", 1)
+    data = split(*digits, 0.15, 0)
+
+    def parts(pictures):
+        keras.backend.clear_session()  # the same automatic names each time
+        keras.utils.set_random_seed(0)
+        normal = keras.layers.Normalization(axis=None, name="normal")
+        normal.adapt(pictures)
+        image = keras.Input((8, 8, 1))
+        z = keras.layers.Conv2D(2, 3, name="cut")(normal(image))
+        return partition(keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(z))), "cut")
+
+    x = digits[0].x
+    for _ in range(2):  # trained, then read from the cache
+        twin, _ = undefended(parts(x), data, 0, tmp_path)
+        normal = twin.model.get_layer("normal")
+        np.testing.assert_allclose(normal(x), parts(x).model.get_layer("normal")(x))
+    undefended(parts(x + 1.0), data, 0, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2, "other statistics, another twin"
