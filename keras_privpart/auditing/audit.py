@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_privpart.auditing.assembly import assembled
 from keras_privpart.auditing.attacks import Attack
+from keras_privpart.auditing.conclusion import assembled
 from keras_privpart.auditing.execution import executed
 from keras_privpart.auditing.plan import planned
 from keras_privpart.auditing.reporting.report import AuditReport
