@@ -21,6 +21,7 @@ OPTIONS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -104,7 +105,7 @@ def report(report_of):
 def look(page, folder, *options):
     """What a browser sees of a page at 400 and at 1600 pixels, and what it writes on the console."""
     if BROWSER is None:
-        pytest.skip("found no chromium, chromium-browser or google-chrome: the page was not opened in a browser")
+        pytest.skip("found no chromium, chromium-browser or google-chrome; on Debian: apt-get update && apt-get install --yes chromium")
     text = json.dumps(page).replace("</", "<\\/")
     (folder / "harness.html").write_text(HARNESS.replace("PAGE", text, 1), encoding="utf-8")
     command = [BROWSER, *OPTIONS, *options, f"--user-data-dir={folder / 'profile'}", (folder / "harness.html").as_uri()]
