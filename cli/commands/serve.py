@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -55,7 +58,7 @@ def serve(
     """Serve every version of BUNDLE's server half until Ctrl-C or SIGTERM.
 
     Takes tensorflow_model_server if it is on the PATH, else docker if an engine answers, else the local server of this package, which is
-    for development and tests. Prints which. Labels moved by `privpart-keras promote` take effect while it runs.
+    for development and tests. Prints which. What `privpart-keras export` and `promote` change in BUNDLE takes effect while it runs.
 
     \b
     Example:
@@ -75,24 +78,45 @@ def serve(
         say(running.describe())
         facts = {"engine": running.kind, "address": running.address, "rest_address": running.rest_address, "log": str(running.log_path)}
         facts |= {"addresses": list(running.addresses), "tls": tls is not None, "model": running.name, "version": running.version}
-        text = f"Ready: {running.name} version {running.version} at {running.address}. Stop with Ctrl-C."
+        rest = "" if running.rest_address is None else f", REST at {running.rest_address}"
+        text = f"Ready: {running.name} version {running.version} at {running.address}{rest}. Stop with Ctrl-C."
         click.echo(json.dumps(facts) if as_json else text)
 
-    run(
-        bundle,
-        port,
-        rest_port,
-        timeout,
-        engine,
-        replicas=replicas,
-        host=host,
-        image=image,
-        log_path=log_path,
-        batching=batching,
-        tls=tls,
-        on_ready=ready,
-    )
+    with _log_on_stderr():
+        run(
+            bundle,
+            port,
+            rest_port,
+            timeout,
+            engine,
+            replicas=replicas,
+            host=host,
+            image=image,
+            log_path=log_path,
+            batching=batching,
+            tls=tls,
+            on_ready=ready,
+        )
     say("Stopped.")
+
+
+@contextlib.contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """What happens to a running server is told as the command's other remarks are."""
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    logger, handler = logging.getLogger("keras_privpart.serving"), Said()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _write_deployment(bundle: Path, folder: Path, replicas: int, image: str, as_json: bool) -> None:

@@ -85,7 +85,7 @@ def install(root: Path, target: Path, contract: Contract, overwrite: bool) -> No
     labels = {**intact_labels(target), CANARY: contract.version}
     _write(root, serving_files([*olds, contract], labels))
     _add(root, target, contract, newest)
-    for path in SERVING_FILES:
+    for path in reversed(SERVING_FILES):  # models.config last: a server that follows it finds everything else in place
         os.replace(root / path, target / path)
 
 

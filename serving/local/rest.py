@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import threading
@@ -10,15 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
-import numpy as np
-import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from keras_privpart.contract import DEFAULT_SIGNATURE
 from keras_privpart.errors import EngineError
 
+from . import rest_json
 from .servable import Refusal
 
 # As TensorFlow Serving maps its status codes; all others are 500.
@@ -106,21 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _predict(self, found: re.Match[str], body: bytes) -> str:
         if found["what"] != ":predict":
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: POST {self.path}")
-        try:
-            sent = json.loads(body)
-            signature_name, inputs = sent.get("signature_name", DEFAULT_SIGNATURE), sent["inputs"]
-        except (ValueError, KeyError, AttributeError) as error:
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"JSON Parse error: {error}") from error
+        sent = rest_json.parse(body)
         request = predict_pb2.PredictRequest()
         _name(request.model_spec, found)
-        request.model_spec.signature_name = signature_name
-        infos = self._signature(found, signature_name).inputs
-        named = inputs if isinstance(inputs, dict) else {next(iter(infos)): inputs}
-        for alias, value in named.items():
-            request.inputs[alias].CopyFrom(_tensor(alias, value, infos))
-        outputs = self.services.predict(request).outputs
-        values = {alias: _values(tensor) for alias, tensor in outputs.items()}
-        return json.dumps({"outputs": values if len(values) > 1 else next(iter(values.values()))})
+        request.model_spec.signature_name = sent.get("signature_name", "")
+        infos = self._signature(found, request.model_spec.signature_name or DEFAULT_SIGNATURE).inputs
+        for alias, tensor in rest_json.read_inputs(sent, infos).items():
+            request.inputs[alias].CopyFrom(tensor)
+        return rest_json.write_outputs(dict(self.services.predict(request).outputs), by_row="instances" in sent)
 
     def _signature(self, found: re.Match[str], name: str) -> Any:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
@@ -142,35 +132,3 @@ def _name(spec: Any, found: re.Match[str]) -> None:
 
 def _as_json(message: Any) -> Any:
     return json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-
-
-def _tensor(alias: str, value: Any, infos: Any) -> Any:
-    if alias not in infos:
-        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"JSON object: does not have named input: {alias}")
-    dtype = tf.as_dtype(infos[alias].dtype)
-    if dtype in (tf.float16, tf.bfloat16, tf.uint16):
-        name = types_pb2.DataType.Name(infos[alias].dtype).removeprefix("DT_").lower()
-        raise Refusal(grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value to type: {name}")
-    try:
-        return tf.make_tensor_proto(_unwrapped(value), dtype=dtype)
-    except (TypeError, ValueError) as error:
-        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"JSON Value is not formatted correctly: {error}") from error
-
-
-def _unwrapped(value: Any) -> Any:
-    """Bytes stand in JSON as `{"b64": ...}`."""
-    if isinstance(value, list):
-        return [_unwrapped(item) for item in value]
-    if isinstance(value, dict) and set(value) == {"b64"}:
-        return base64.b64decode(value["b64"])
-    return value
-
-
-def _values(tensor: Any) -> Any:
-    array = tf.make_ndarray(tensor)
-    if array.dtype == np.float32:
-        # The shortest decimal that reads back as the same float32.
-        return np.vectorize(lambda x: float(str(x)), otypes=[object])(array).tolist() if array.size else array.tolist()
-    if array.dtype.kind in "OS":
-        return np.vectorize(lambda x: x.decode(), otypes=[object])(array).tolist()
-    return array.tolist()

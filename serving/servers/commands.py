@@ -11,25 +11,33 @@ from .configuration import BATCHING, MODELS, MONITORING, SSL
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
 BINARY = "tensorflow_model_server"
 
+# Whatever the shell exports for its own programs: without these lines a crash leaves nothing to read.
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+SERVER_ENVIRONMENT = {LOG_LEVEL: "0"}
+
 # Ports and folders inside the container.
 GRPC_PORT, REST_PORT, CONFIG_FOLDER = 8500, 8501, "/config"
 # The default, four a core, refuses the fifth concurrent client of a core.
 _THREADS = 64
-_POLL_SECONDS = 2
+# A load that fails is tried again twice, then the server says why. By default it tries for five minutes and says nothing meanwhile.
+_RETRIES, _RETRY_MICROS = 2, 1_000_000
 
 
-def server_flags(config: str | Path, files: Collection[str], port: int, rest_port: int | None) -> list[str]:
+def server_flags(config: str | Path, files: Collection[str], port: int, rest_port: int | None, poll_seconds: int = 0) -> list[str]:
     """Options of TensorFlow Serving, in a container or out of it.
 
     Args:
         config: folder of the configuration files, as the server sees it.
         files: names of those that are there.
         port, rest_port: where to listen; no REST when `None`.
+        poll_seconds: how often the server reads `models.config` again; each time it writes three lines to its log. 0 for never: then
+            somebody must hand it on.
     """
     flags = [f"--port={port}", f"--rest_api_port={rest_port or 0}", f"--grpc_max_threads={_THREADS}"]
     # At its start no version is loaded yet, and labels would be refused; the health service is what probes ask.
     flags += ["--enable_grpc_healthcheck_service=true", "--allow_version_labels_for_unavailable_models=true"]
-    flags += [f"--model_config_file={config}/{MODELS}", f"--model_config_file_poll_wait_seconds={_POLL_SECONDS}"]
+    flags += [f"--model_config_file={config}/{MODELS}", f"--model_config_file_poll_wait_seconds={poll_seconds}"]
+    flags += [f"--max_num_load_retries={_RETRIES}", f"--load_retry_interval_micros={_RETRY_MICROS}"]
     if BATCHING in files:
         flags += ["--enable_batching=true", f"--batching_parameters_file={config}/{BATCHING}"]
     if MONITORING in files:
@@ -67,16 +75,17 @@ def docker_command(
     mounts = [(server_folder, model_folder(name)), (config, CONFIG_FOLDER)]
     inside = server_flags(CONFIG_FOLDER, files, GRPC_PORT, None if rest_port is None else REST_PORT)
     return [
-        *(docker, "run", "--rm", "--init", f"--name={container}", *publish),
+        *(docker, "run", "--rm", "--init", f"--name={container}", f"--env={LOG_LEVEL}={SERVER_ENVIRONMENT[LOG_LEVEL]}", *publish),
         *(f"--mount=type=bind,source={source},target={target},readonly" for source, target in mounts),
         *("--entrypoint", BINARY, image, *inside),
     ]
 
 
-def local_command(bundle: Path, host: str, port: int, rest_port: int | None, tls: Path | None) -> list[str]:
-    """The local server of this package, in a process of its own that ends with this one."""
+def local_command(bundle: Path, config: Path, host: str, port: int, rest_port: int | None, tls: Path | None) -> list[str]:
+    """The local server of this package, in a process of its own. Like the others it is told when its configuration changes."""
     module = "keras_privpart.serving.local.server"
-    command = [sys.executable, "-m", module, str(bundle), f"--host={host}", f"--port={port}", "--exit-with-stdin"]
+    command = [sys.executable, "-m", module, str(bundle), f"--host={host}", f"--port={port}"]
+    command += [f"--model-config-file={config / MODELS}", "--poll-seconds=0"]
     command += [] if rest_port is None else [f"--rest-port={rest_port}"]
     return command + ([] if tls is None else [f"--tls={tls}"])
 

@@ -9,6 +9,10 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
 
 from keras_privpart.contract import SERVING_FILES, Contract
 from keras_privpart.errors import EngineError
@@ -35,38 +39,50 @@ class Configuration:
     """
 
     def __init__(self, bundle: Path, contract: Contract, base_path: str, *, batching: bool, rest: bool, tls: ServerTls | None) -> None:
-        self._bundle, self._name, self._base_path = bundle, contract.name, base_path
+        self._bundle, self.name, self._base_path = bundle, contract.name, base_path
+        self._secure = tls
         self.folder = Path(tempfile.mkdtemp(prefix=f"privpart-{contract.name}-"))
         try:
-            self._models = self._models_text()
-            texts = {MODELS: self._models}
+            texts = {MODELS: self._models_text()}
             for name, wanted in ((BATCHING, batching), (MONITORING, rest)):
                 if wanted:
                     texts[name] = self._own(name)
-            if tls is not None:
-                texts[SSL] = tls.config()
             for name, text in texts.items():
                 self._put(name, text)
         except BaseException:
             self.remove()
             raise
-        self.files = tuple(texts)
+        self.files = (*texts, *(() if tls is None else (SSL,)))
 
-    def refresh(self) -> None:
-        """Hands a changed `models.config` of the bundle on to the server, which polls for it: labels move without a restart."""
+    def show_key(self) -> None:
+        """Writes the file with the private key, which a server reads when it starts."""
+        if self._secure is not None:
+            self._put(SSL, self._secure.config())
+
+    def hide_key(self) -> None:
+        """Removes that file; a running server does not look at it again."""
+        (self.folder / SSL).unlink(missing_ok=True)
+
+    def models(self) -> Any:
+        """What the bundle's `models.config` says now, as a `ModelServerConfig` with the path that the server sees.
+
+        Raises:
+            EngineError: the file is missing, or not what `export` writes.
+        """
         try:
-            text = self._models_text()
-        except EngineError:
-            return  # being replaced or damaged: the server keeps what it has
-        if text != self._models:
-            self._put(MODELS, text)
-            self._models = text
+            return text_format.Parse(self._models_text(), model_server_config_pb2.ModelServerConfig())
+        except text_format.ParseError as error:
+            raise EngineError(f"Can't read serving/{MODELS} of {self._bundle}: {error}. Export the bundle again.") from error
+
+    def put_models(self, config: Any) -> None:
+        """Keeps a `ModelServerConfig` for the server's next start."""
+        self._put(MODELS, text_format.MessageToString(config))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _models_text(self) -> str:
-        text, there = self._own(MODELS), f'base_path: "/models/{self._name}"'
+        text, there = self._own(MODELS), f'base_path: "/models/{self.name}"'
         if text.count(there) != 1:
             raise EngineError(f"serving/{MODELS} of {self._bundle} names no {there}; expected what export writes. Export the bundle again.")
         quoted = self._base_path.replace("\\", "\\\\").replace('"', '\\"')
@@ -80,5 +96,5 @@ class Configuration:
 
     def _put(self, name: str, text: str) -> None:
         temporary = self.folder / f".{name}"
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")  # the folder is its owner's alone
         os.replace(temporary, self.folder / name)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import json
+import os
+import re
 import secrets
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,12 +23,17 @@ from ..wire.readiness import wait_until_available
 from ..wire.steps import run
 from ..wire.tls import ServerTls, Tls
 from .choice import BINARY_KIND, DOCKER_KIND, LOCAL_KIND, Choice, choose, free_port, output_of
-from .commands import DEFAULT_IMAGE, binary_command, docker_command, local_command, model_folder
+from .commands import DEFAULT_IMAGE, SERVER_ENVIRONMENT, binary_command, docker_command, local_command, model_folder
 from .configuration import Configuration
+from .control import Control
+from .following import Follower, verified
 
 PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LAST_LINES = 20
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+# What TensorFlow Serving writes about a version that it cannot load.
+_LOAD_FAILURE = re.compile(r"(?:Loading servable: \{.*\} failed|Failed to start server).*", re.IGNORECASE)
 
 
 class StopFlag:
@@ -65,7 +74,10 @@ class Engine:
         self._choice = choice
         self._container = f"privpart-{contract.name}-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._command: list[str] = []
         self._configuration: Configuration | None = None
+        self._follower: Follower | None = None
+        self._control: Control | None = None
 
     def __enter__(self) -> Engine:
         return self
@@ -95,20 +107,34 @@ class Engine:
             time.sleep(PAUSE_SECONDS)
 
     def refresh(self) -> None:
-        """Hands labels that have moved in the bundle on to the server; `wait` does."""
-        if self._configuration is not None:
-            self._configuration.refresh()
+        """Hands on what was exported and promoted since; `wait` does, ten times a second. A call looks once and does not wait for loading.
+
+        What is not as its contract says is not handed on. Problems go to the logger `keras_privpart.serving`, each once.
+        """
+        if self._follower is not None:
+            self._follower.step()
 
     def check_alive(self) -> None:
         """Raises `EngineError`, with the last lines of its log, if the server has ended by itself."""
-        code = None if self._process is None else self._process.poll()
+        code = self.exit_status()
         if code is not None:
-            raise EngineError(f"The {self.kind} server ended with status {code}.\n{self.last_lines()}")
+            raise EngineError(f"The {self.kind} server ended with status {code}.{self.load_failure()}\n{self.last_lines()}")
+
+    def exit_status(self) -> int | None:
+        """How the server ended by itself; `None` while it runs, and after `stop`."""
+        return None if self._process is None else self._process.poll()
+
+    def load_failure(self) -> str:
+        """What the log says last about a version that could not be loaded, as a sentence that follows another; empty when nothing."""
+        found = [match[0] for match in map(_LOAD_FAILURE.search, self._log_lines()) if match]
+        return f" It could not load the model: {found[-1]}." if found else ""
 
     def last_lines(self) -> str:
         """The end of the server's log."""
-        text = self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.is_file() else ""
-        return "\n".join([f"Last lines of {self.log_path}:", *(f"  {line}" for line in text.splitlines()[-_LAST_LINES:])])
+        return "\n".join([f"Last lines of {self.log_path}:", *(f"  {line}" for line in self._log_lines()[-_LAST_LINES:])])
+
+    def _log_lines(self) -> list[str]:
+        return self.log_path.read_text(encoding="utf-8", errors="replace").splitlines() if self.log_path.is_file() else []
 
     def stop(self) -> None:
         """Ends the server and waits for it. Does nothing the second time."""
@@ -128,25 +154,49 @@ class Engine:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        if self._control is not None:
+            self._control.close()
         if self._configuration is not None:
             self._configuration.remove()
         if self._drop_log:
             self.log_path.unlink(missing_ok=True)
 
-    def launch(self, command: list[str], configuration: Configuration | None) -> None:
+    def launch(self, command: list[str], configuration: Configuration) -> None:
         """Runs the server's command line; `start` does. The configuration goes when the server stops."""
-        self._configuration = configuration
-        with self.log_path.open("ab") as log:
-            try:
-                # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
-                self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-                )
-            except OSError as error:
-                raise EngineError(f"Can't run {command[0]}: {error.strerror}. Check that it is installed and may be run.") from error
+        self._command, self._configuration = command, configuration
+        self.relaunch()
         atexit.register(self.stop)
+
+    def relaunch(self) -> None:
+        """Runs a server that has ended once more, at the same place, with what it was told last."""
+        if self._configuration is None:
+            raise EngineError("The server was never started. Call start.")
+        self._configuration.show_key()
+        stop = [self._choice.program, "stop", "--time=5", self._container] if self.kind == DOCKER_KIND else None
+        job = {"command": self._command, "parent": os.getpid(), "stop": stop, "remove": str(self._configuration.folder)}
+        with self.log_path.open("ab") as log:
+            # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(_SUPERVISOR), json.dumps(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **SERVER_ENVIRONMENT},
+            )
+
+    def follow(self, bundle: Path, contracts: list[Contract], tls: Tls | None) -> None:
+        """The server has loaded its models: from now on `refresh` follows the bundle."""
+        if self._configuration is not None:
+            self._configuration.hide_key()
+            self._control = Control(self.own_address, tls)
+            self._follower = Follower(bundle, contracts, self._configuration, self._control, self.address)
+
+    @property
+    def own_address(self) -> str:
+        """Where this machine reaches the server. One that listens everywhere is asked here: no certificate holds a name for everywhere."""
+        host, _, port = self.address.rpartition(":")
+        return f"127.0.0.1:{port}" if host == "0.0.0.0" else self.address
 
 
 def start(
@@ -190,7 +240,7 @@ def start(
         EngineError: the port is in use, no such server can be had, it died, it was not ready in time, or `stop` was raised.
     """
     root = Path(bundle).resolve()
-    contracts = _verified(root)
+    contracts = verified(root)
     choice = choose(prefer)
     _check_options(choice, rest_port, batching, tls)
     listening = "" if choice.kind == BINARY_KIND else host
@@ -199,21 +249,14 @@ def start(
     engine = Engine(choice, contracts[-1], host, port, rest_port, log_path)
     try:
         engine.launch(*_command(engine, root, contracts[-1], image, host, port, rest_port, batching, tls))
-        _wait_until_ready(engine, contracts, timeout, tls, stop)
+        client_tls = None if tls is None else Tls.of(tls)
+        _wait_until_ready(engine, contracts, timeout, client_tls, stop)
+        engine.follow(root, contracts, client_tls)
     except BaseException:
         engine._drop_log = False
         engine.stop()
         raise
     return engine
-
-
-def _verified(root: Path) -> list[Contract]:
-    """Contracts of all versions, in order, with the files that a server reads compared with them."""
-    contracts = [Contract.load(root, version) for version in Contract.versions(root)]
-    for contract in contracts:
-        contract.verify_files(root, ("server",))
-    contracts[-1].verify_files(root, ("serving",))
-    return contracts
 
 
 def _check_options(choice: Choice, rest_port: int | None, batching: bool, tls: str | Path | None) -> None:
@@ -236,11 +279,12 @@ def _command(
     rest_port: int | None,
     batching: bool,
     tls: str | Path | None,
-) -> tuple[list[str], Configuration | None]:
+) -> tuple[list[str], Configuration]:
     """The command line of the kind that was chosen, and the configuration that it reads."""
-    if engine.kind == LOCAL_KIND:
-        return local_command(root, host, port, rest_port, None if tls is None else Path(tls).resolve()), None
     folder, program = root / "server", engine._choice.program
+    if engine.kind == LOCAL_KIND:
+        made = Configuration(root, contract, str(folder), batching=False, rest=False, tls=None)
+        return local_command(root, made.folder, host, port, rest_port, None if tls is None else Path(tls).resolve()), made
     base_path = str(folder) if engine.kind == BINARY_KIND else model_folder(contract.name)
     secure = None if tls is None else ServerTls.of(tls)
     made = Configuration(root, contract, base_path, batching=batching, rest=rest_port is not None, tls=secure)
@@ -255,22 +299,20 @@ def _temporary_log(name: str) -> Path:
         return Path(file.name)
 
 
-def _wait_until_ready(engine: Engine, contracts: list[Contract], timeout: float, tls: str | Path | None, stop: StopFlag | None) -> None:
+def _wait_until_ready(engine: Engine, contracts: list[Contract], timeout: float, tls: Tls | None, stop: StopFlag | None) -> None:
     def go_on() -> None:
         engine.check_alive()
         if stop is not None and stop.raised:
             raise EngineError(f"The {engine.kind} server was stopped before it was ready.")
 
     end = time.monotonic() + timeout
-    host, _, port = engine.address.rpartition(":")
-    # A server that listens everywhere is asked here; its certificate holds no name for everywhere.
-    transport = GrpcTransport(f"127.0.0.1:{port}" if host == "0.0.0.0" else engine.address, tls=None if tls is None else Tls.of(tls))
+    transport = GrpcTransport(engine.own_address, tls=tls)
     try:
         for contract in contracts:
             run(wait_until_available(transport, contract.name, contract.version, max(end - time.monotonic(), 0.01), go_on), NoMetrics())
     except EngineError:
         raise
     except ServingError as error:
-        raise EngineError(f"The {engine.kind} server is not ready: {error}\n{engine.last_lines()}") from error
+        raise EngineError(f"The {engine.kind} server is not ready:{engine.load_failure()} {error}\n{engine.last_lines()}") from error
     finally:
         transport.close()

@@ -14,7 +14,6 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -208,7 +207,6 @@ def test_status_errors(stubs, message, code, text):
         (0, "Classify", classification_pb2.ClassificationRequest()),
         (0, "Regress", regression_pb2.RegressionRequest()),
         (0, "MultiInference", inference_pb2.MultiInferenceRequest()),
-        (1, "HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest()),
     ],
 )
 def test_what_it_cannot_do_is_unimplemented(stubs, service, method, message):

@@ -81,10 +81,11 @@ def test_docker_command_mounts_the_server_folder_and_the_configuration_alone():
 
 
 def test_local_command():
-    assert local_command(Path("/b"), "127.0.0.1", 1, None, None)[1:] == [
-        "-m", "keras_privpart.serving.local.server", "/b", "--host=127.0.0.1", "--port=1", "--exit-with-stdin",
+    assert local_command(Path("/b"), Path("/c"), "127.0.0.1", 1, None, None)[1:] == [
+        "-m", "keras_privpart.serving.local.server", "/b", "--host=127.0.0.1", "--port=1",
+        "--model-config-file=/c/models.config", "--poll-seconds=0",
     ]  # fmt: skip
-    assert local_command(Path("/b"), "h", 1, 2, Path("/keys"))[-2:] == ["--rest-port=2", "--tls=/keys"]
+    assert local_command(Path("/b"), Path("/c"), "h", 1, 2, Path("/keys"))[-2:] == ["--rest-port=2", "--tls=/keys"]
 
 
 # Which server.
@@ -216,7 +217,7 @@ def test_a_start_can_be_called_off(bundle, only):
 def test_a_program_that_cannot_be_run(bundle, only):
     (only / "tensorflow_model_server").write_text("#!/nowhere\n")
     (only / "tensorflow_model_server").chmod(0o755)
-    with pytest.raises(errors.EngineError, match=r"Can't run .*tensorflow_model_server"):
+    with pytest.raises(errors.EngineError, match=r"(?s)ended with status 127.*Can't run .*tensorflow_model_server"):
         start(bundle.path, 0)
 
 
@@ -230,7 +231,8 @@ config = Path(options["model_config_file"])
 base = re.search('base_path: "(.+)"', config.read_text()).group(1)
 assert config.parent.stat().st_mode & 0o077 == 0, "others can read the configuration, which may hold a key"
 assert options["rest_api_port"] == "0", options
-sys.exit(main([str(Path(base).parent), "--port", options["port"]]))
+assert options["model_config_file_poll_wait_seconds"] == "0", "an idle server's log would grow"
+sys.exit(main([str(Path(base).parent), "--port", options["port"], "--model-config-file", str(config), "--poll-seconds", "0"]))
 """
 
 
@@ -253,36 +255,11 @@ def test_a_server_that_dies_later_is_reported(bundle, only, images):
 # Configuration.
 
 
-def test_labels_that_move_reach_a_running_server(parts, other_parts, tmp_path):
-    """The bundle is promoted while the server runs; the server's own copy of the configuration follows, and the server polls it."""
-    import keras_privpart as kp
-    from keras_privpart.exporting.promotion import promote
-
-    bundle = kp.export(parts, tmp_path / "faces", max_batch_size=4)
-    kp.export(other_parts, tmp_path / "faces", version=2, max_batch_size=4)
-    made = Configuration(tmp_path / "faces", bundle.contract, "/srv", batching=False, rest=False, tls=None)
-    config = made.folder / "models.config"
-
-    def labels():
-        model = text_format.Parse(config.read_text(), model_server_config_pb2.ModelServerConfig()).model_config_list.config[0]
-        assert model.base_path == "/srv"
-        return dict(model.version_labels)
-
-    assert labels()["stable"] == 1
-    promote(tmp_path / "faces", 2, "stable")
-    made.refresh()
-    assert labels()["stable"] == 2
-    (tmp_path / "faces/serving/models.config").write_text("damaged")
-    made.refresh()
-    assert labels()["stable"] == 2, "a damaged file is not handed on"
-    made.remove()
-    assert not config.exists()
-
-
 def test_the_configuration_holds_what_was_asked_for(bundle, tmp_path):
     keys = make_certificates(tmp_path / "keys").folder
     contract, secure = bundle.contract, ServerTls.of(keys)
     every = Configuration(bundle.path, contract, '/a "b"', batching=True, rest=True, tls=secure)
+    every.show_key()
     assert sorted(path.name for path in every.folder.iterdir()) == sorted(every.files)
     assert sorted(every.files) == ["batching.config", "models.config", "monitoring.config", "ssl.config"]
     parsed = text_format.Parse((every.folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
@@ -290,6 +267,8 @@ def test_the_configuration_holds_what_was_asked_for(bundle, tmp_path):
     assert stat.S_IMODE(every.folder.stat().st_mode) == 0o700
     plain = Configuration(bundle.path, contract, "/a", batching=False, rest=False, tls=None)
     assert plain.files == ("models.config",)
+    every.hide_key()
+    assert not (every.folder / "ssl.config").exists(), "the key is gone as soon as the server has read it"
     for made in (every, plain):
         made.remove()
         assert not made.folder.exists()

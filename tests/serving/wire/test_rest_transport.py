@@ -122,8 +122,14 @@ def test_the_local_server_speaks_tensorflow_servings_json(rest, images):
         ("POST", "/v1/models/faces", "{}", 400, "Malformed request"),
         ("POST", "/v1/models/faces:predict", "{", 400, "JSON Parse error"),
         ("POST", "/v1/models/faces:predict", "{}", 400, "inputs"),
-        ("POST", "/v1/models/faces:predict", '{"inputs": {"image": [1]}}', 400, "does not have named input: image"),
-        ("POST", "/v1/models/faces:predict", '{"inputs": {"boundary": [[1], [1, 2]]}}', 400, "not formatted correctly"),
+        ("POST", "/v1/models/faces:predict", '{"inputs": {"image": [1]}}', 400, "Missing named input: boundary in 'inputs' object."),
+        (
+            "POST",
+            "/v1/models/faces:predict",
+            '{"inputs": {"boundary": [[1], [1, 2]]}}',
+            400,
+            "unexpected size: 2 at level: 1",
+        ),
         ("POST", "/v1/models/faces:predict", '{"signature_name": "no", "inputs": [1]}', 400, '"no" not found in signature def'),
     ],
 )
