@@ -19,6 +19,7 @@ _HOME = {
     "Contract": "contract",
     "Cut": "partitioning.cutpoint",
     "CutTable": "partitioning.cut_table",
+    "Distillation": "training.distillation",
     "DropoutChannel": "channels",
     "GateChannel": "channels",
     "GaussianChannel": "channels",
@@ -59,6 +60,7 @@ __all__ = [
     "Contract",
     "Cut",
     "CutTable",
+    "Distillation",
     "DropoutChannel",
     "GateChannel",
     "GaussianChannel",
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
     from keras_privpart.threat_model import ThreatModel
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
+    from keras_privpart.training.distillation import Distillation
     from keras_privpart.training.privacy_terms import goals, regularizers, schedules
     from keras_privpart.training.privacy_terms.adversaries import AttributeAdversary, ReconstructionAdversary
     from keras_privpart.training.trainer import AdversarialTrainer

@@ -12,6 +12,7 @@ from keras_privpart.channels import Expand
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.batches import EMPTY, split_targets, with_class_weight
+from keras_privpart.training.distillation import Lesson, Teacher
 from keras_privpart.training.distribution import SeveralWorkers, reducible
 from keras_privpart.training.gradients import Reading, added, as_list, as_structure, backward, mean_error, merged, towards_goal, views
 from keras_privpart.training.optimizers import loss_scale, scaled
@@ -36,9 +37,11 @@ class AdversarialStep(SeveralWorkers):
     adversary_optimizer: Any
     own_optimizers: list[Any]
     class_weight: Mapping[int, float] | None
+    teacher: Teacher | None
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        lesson, y = self._taught(x, y)
         task, private = split_targets(y)
         sample_weight = with_class_weight(task, sample_weight, self.class_weight)
         with tf.GradientTape() as device_tape:
@@ -58,8 +61,8 @@ class AdversarialStep(SeveralWorkers):
         scale, scales = loss_scale(self.optimizer), [loss_scale(self._optimizer_of(i)) for i in range(len(self.adversaries))]
         with tf.GradientTape() as reader_tape:
             reader_tape.watch(seen)
-            scores = self.server(as_structure(seen[0]), training=self.initial != "pretrained")
-            task_loss = self._task_loss(task, scores, sample_weight)
+            scores, features = self._answer(seen[0], self.initial != "pretrained", lesson)
+            task_loss = self._task_loss(task, scores, sample_weight, lesson, features)
             server_penalty = replica_sums.total(self._server_only_losses())
             readings = self.roster.readings(seen[1:], targets, task, training=True)
             errors = [scaled(mean_error(r), scales[i % len(scales)]) for i, r in enumerate(readings)]
@@ -83,10 +86,11 @@ class AdversarialStep(SeveralWorkers):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        lesson, y = self._taught(x, y)
         task, private = split_targets(y)
         boundary, penalties = self._cross(x, task, private, training=False)
-        scores = self.server(as_structure(boundary), training=False)
-        loss = self._task_loss(task, scores, sample_weight)
+        scores, features = self._answer(boundary, False, lesson)
+        loss = self._task_loss(task, scores, sample_weight, lesson, features)
         loss += replica_sums.total(self.device.losses) + replica_sums.total(self._server_only_losses())
         targets = [adversary.target(x, private) for adversary in self.adversaries]
         readings = self.roster.readings([boundary] * len(self.adversaries), targets, task, training=False)
@@ -96,7 +100,7 @@ class AdversarialStep(SeveralWorkers):
         """What Keras does under a strategy before the first batch, to build metrics: with the task's target alone."""
         if data_batch is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
-            data_batch = keras.utils.pack_x_y_sample_weight(x, split_targets(y)[0], sample_weight)
+            data_batch = keras.utils.pack_x_y_sample_weight(x, split_targets(self._taught(x, y)[1])[0], sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -131,8 +135,34 @@ class AdversarialStep(SeveralWorkers):
         on = [(r, p) for r, p in zip(self.regularizers, penalties, strict=True) if not is_off(r.weight)]
         return [weight_at(r.weight, step) * tf.cast(p, tf.float32) / replica_sums.count() for r, p in on]
 
-    def _task_loss(self, y: Any, scores: Any, sample_weight: Any) -> tf.Tensor:
-        """The compiled loss alone, without regularisation."""
+    def _taught(self, x: Any, y: Any) -> tuple[Lesson | None, Any]:
+        """What the teacher says of the batch, and the targets, the teacher's where there are none; as they are without a teacher."""
+        if self.teacher is None or self.teacher.settings.is_off:
+            return None, y
+        lesson = self.teacher.lesson(x)
+        return lesson, self.teacher.labelled(y, lesson)
+
+    def _answer(self, boundary: list[Any], training: bool, lesson: Lesson | None) -> tuple[Any, Any]:
+        """The server half's scores, and its features for the teacher to see, if any."""
+        if self.teacher is None or lesson is None:
+            return self.server(as_structure(boundary), training=training), None
+        return self.teacher.answer(as_structure(boundary), training)
+
+    def _task_loss(self, y: Any, scores: Any, sample_weight: Any, lesson: Lesson | None, features: Any) -> tf.Tensor:
+        """The task's loss without regularisation: from labels, from the teacher, or from both."""
+        if self.teacher is None or lesson is None:
+            return self._label_loss(y, scores, sample_weight)
+        distance = self.teacher.loss(lesson, scores, features)
+        if sample_weight is not None:
+            distance *= tf.reshape(tf.cast(sample_weight, tf.float32), [-1])
+        loss = replica_sums.replica_mean(distance)
+        if self.teacher.settings.needs_labels:
+            share = 1.0 - self.teacher.settings.weight
+            loss += share * tf.cast(self._label_loss(y, scores, sample_weight), tf.float32)
+        return loss
+
+    def _label_loss(self, y: Any, scores: Any, sample_weight: Any) -> tf.Tensor:
+        """The compiled loss alone."""
         loss = self._compile_loss(y, scores, sample_weight) if self._compile_loss is not None else None
         if loss is None:
             raise TrainingError("The trainer has no task loss; pass loss= to compile().")

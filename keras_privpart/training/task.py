@@ -122,12 +122,17 @@ def _gives_probabilities(model: keras.Model, x: np.ndarray) -> bool:
             f"Received a model with {len(model.outputs)} outputs; expected one, whose loss can be guessed. Train it with "
             "AdversarialTrainer in Python."
         )
-    wanted = "sigmoid" if _is_binary(model) else "softmax"
-    last = _last_activation(model)
-    if last is not None:
-        return last == wanted
+    said = gives_probabilities(model)
+    if said is not None:
+        return said
     outputs = np.asarray(model(x[:_SHOWN], training=False))
     return _in_unit(outputs) and (_is_binary(model) or np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3))
+
+
+def gives_probabilities(model: keras.Model) -> bool | None:
+    """Whether a model's only output holds probabilities, by its last activation; None where the last layer does not say."""
+    last = _last_activation(model)
+    return None if last is None else last == ("sigmoid" if _is_binary(model) else "softmax")
 
 
 def _last_activation(model: keras.Model) -> str | None:

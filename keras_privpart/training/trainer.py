@@ -13,6 +13,7 @@ from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.training import optimizers
 from keras_privpart.training.batches import check_not_empty
+from keras_privpart.training.distillation import Distillation, Teacher
 from keras_privpart.training.privacy_terms import replica_sums
 from keras_privpart.training.privacy_terms.adversaries import Adversary
 from keras_privpart.training.privacy_terms.regularizers import Regularizer
@@ -48,9 +49,13 @@ class AdversarialTrainer(AdversarialStep):
             (`callbacks.RestartAdversaries`). They share the adversary's weight equally.
         initial: `"pretrained"` keeps a trained model's task as it is: the server half is frozen, statistics and dropout too, and only
             the device half learns to hide, as far as the server half still understands it. By default both halves learn.
+        teacher: a trained model, or its partition, whose answers the halves learn: usually the undefended one, from which `partition` was
+            cut. It is copied and stays as it is. Data need no labels then: `x` alone, or `(x, {"Male": a})`, will do. The halves should
+            start from its weights too: cut the trained model, with `bottleneck_examples` where there is a bottleneck.
+        distillation: what is learned from the teacher, and how; `Distillation()` by default.
 
     Raises:
-        TrainingError: adversaries or regularisers that are none, or share a name.
+        TrainingError: adversaries or regularisers that are none, or share a name; a teacher that answers something else.
 
     Example:
         >>> trainer = AdversarialTrainer(parts, [ReconstructionAdversary(weight=1.0)], GaussianChannel(stddev=0.5))
@@ -60,6 +65,7 @@ class AdversarialTrainer(AdversarialStep):
     References:
         Chi et al., "Privacy Partitioning: Protecting User Data During the Deep Learning Inference Phase", arXiv 1812.02863, 2018.
         Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016 (gradient reversal).
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, 2015 (teacher).
     """
 
     def __init__(
@@ -71,6 +77,8 @@ class AdversarialTrainer(AdversarialStep):
         regularizers: Sequence[Regularizer] = (),
         pool: int = 0,
         initial: str | None = None,
+        teacher: keras.Model | Partition | None = None,
+        distillation: Distillation | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
@@ -89,6 +97,9 @@ class AdversarialTrainer(AdversarialStep):
             tuple(keras.metrics.Mean(name=f"{a.name}_{what}") for what in ("loss", "guess", "recovered")) for a in self.adversaries
         ]
         self.penalty_trackers = [keras.metrics.Mean(name=r.name) for r in self.regularizers]
+        if teacher is None and distillation is not None:
+            raise TrainingError("Received distillation without a teacher; expected both. Pass teacher=, the undefended model.")
+        self.teacher = None if teacher is None else Teacher(teacher, self.server, distillation or Distillation())
         self.adversary_optimizer: keras.optimizers.Optimizer | None = None
         self.own_optimizers: list[keras.optimizers.Optimizer | None] = []
         self.mode = MODES[0]
@@ -193,6 +204,7 @@ class AdversarialTrainer(AdversarialStep):
             "regularizers": [serialize(r) for r in self.regularizers],
             "pool": self.roster.pool,
             "initial": self.initial,
+            "teacher": None if self.teacher is None else self.teacher.get_config(),
         }
 
     @classmethod
@@ -205,6 +217,11 @@ class AdversarialTrainer(AdversarialStep):
         each = sum(spec.is_floating for spec in parts.boundary.tensors)  # 0 where no channel can stand
         for start in range(0, len(layers), max(1, each)):
             parts = parts.with_channel(layers[start : start + each])
+        teacher, settings = None, None
+        if config.get("teacher") is not None:
+            teacher = load(config["teacher"]["model"])
+            given = dict(config["teacher"]["settings"])
+            settings = Distillation(**{**given, "features": given["features"] and tuple(given["features"])})
         return cls(
             parts,
             [load(a) for a in config["adversaries"]],
@@ -212,6 +229,8 @@ class AdversarialTrainer(AdversarialStep):
             regularizers=[load(r) for r in config["regularizers"]],
             pool=config["pool"],
             initial=config["initial"],
+            teacher=teacher,
+            distillation=settings,
             dtype=load(config["dtype"]),
         )
 

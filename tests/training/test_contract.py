@@ -10,6 +10,7 @@ from keras import layers
 
 import keras_privpart as kp
 from keras_privpart import channels
+from keras_privpart.training.distillation import Distillation
 from keras_privpart.training.privacy_terms import adversaries, goals, regularizers, schedules
 
 
@@ -134,6 +135,28 @@ def test_channels(off, on, tiny, plain, same):
     assert not same(steps(tiny, trainer), plain)
     after = [w.numpy() for layer in trainer.partition.channel for w in layer.trainable_weights]
     assert not before or not same(before, after), "what a channel can learn, it learns"
+
+
+DISTILLATIONS = {
+    "answers": lambda w: Distillation(weight=w),
+    "answers beside labels, cold": lambda w: Distillation(weight=w / 2, temperature=1.0),
+    "features": lambda w: Distillation(weight=0.0, features=("flatten", "flatten"), feature_weight=w),
+}
+
+
+@pytest.mark.parametrize("make", DISTILLATIONS.values(), ids=DISTILLATIONS)
+def test_distillation(make, tiny, plain, same):
+    teacher = tiny.model(seed=5)
+    before = teacher.get_weights()
+    off = tiny.trainer(teacher=teacher, distillation=make(0.0), compile=EAGER)
+    assert same(steps(tiny, off), plain), "a weight of 0 trains as plain fit, bit for bit"
+    assert not same(steps(tiny, tiny.trainer(teacher=teacher, distillation=make(1.0), compile=EAGER)), plain)
+    assert same(before, teacher.get_weights())
+    trainer = tiny.trainer(teacher=teacher, distillation=make(0.5), compile=EAGER)
+    again = kp.AdversarialTrainer.from_config(trainer.get_config())
+    assert again.teacher.settings == make(0.5)
+    again.set_weights(trainer.get_weights())
+    assert same([again.teacher(tiny.x).numpy()], [trainer.teacher(tiny.x).numpy()])
 
 
 def test_schedules_by_hand():
