@@ -14,7 +14,7 @@ from .data_source import DataSource
 if TYPE_CHECKING:
     from keras_privpart.auditing.reporting.report import AuditReport
 
-PICTURES = 8
+PICTURES, LOOKS = 8, (1, 16)
 
 
 def attack_run(
@@ -26,6 +26,8 @@ def attack_run(
     unseen: tuple[str, ...] = (),
     group: str | None = None,
     cache: bool = True,
+    looks: tuple[int, ...] = (),
+    curve: bool = False,
     **options: Any,
 ) -> AuditReport:
     """Attacks a run, writes its report and returns it; `options` are more of those of `auditing.audit.audit`."""
@@ -58,13 +60,18 @@ def attack_run(
             attacks=attacks or "standard",
             trained_on=data.train,
             budgets=(*budgets, None),
+            looks=looks or LOOKS,
+            curve=curve,
             group=group and _name(source, group),
             cache=run / run_folder.AUDIT_CACHE if cache else None,
             pictures=PICTURES if pictures else 0,
             progress=progress,
             **options,
         )
-    report = replace(report, reproduce=_command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group))
+    report = replace(
+        report,
+        reproduce=_command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks),
+    )
     report.save(folder, overwrite=overwrite, pictures=pictures)
     return report
 

@@ -33,20 +33,27 @@ OVER_THE_LIMIT = 3
 @click.option("--group", metavar="KEY", help="Key that tells people apart, such as identity/Identity_No: attributes under two protocols.")
 @click.option("--cache/--no-cache", default=True, help="Keep what attackers found in RUN/audit-cache, and repeat nothing.")
 @click.option("--max-leakage", type=click.FloatRange(min=0), help="Exit with status 3 where the strongest attack of any kind exceeds it.")
+@click.option(
+    "--allow-low-effort", is_flag=True, help="Let --max-leakage pass where attackers were trained less than by default (--epochs)."
+)
+@click.option("--looks", multiple=True, type=click.IntRange(min=1), help="At the same input; may be repeated.  [default: 1, 16]")
+@click.option("--curve", is_flag=True, help="Carry the strongest attack out with fewer examples as well: would more help?")
 @click.option("--pictures/--no-pictures", default=True, help="Whether the report shows images of the test set.")
 @click.option("--bound/--no-bound", default=True, help="Whether the report has a bound on the error of any reconstruction.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
 @seed_option
 @json_option
 @click.pass_context
-def audit(context: click.Context, target: Path, max_leakage: float | None, as_json: bool, **options: Any) -> None:
+def audit(context: click.Context, target: Path, max_leakage: float | None, allow_low_effort: bool, as_json: bool, **options: Any) -> None:
     """Attack the defended partition of a run with fresh attackers; write report.json and index.html to RUN/report.
 
-    The floor is the same attack on the server half's outputs, the ceiling the same attack on the run's undefended partition.
+    The floor is the same attack on nothing but the decision (which class comes first), the ceiling the same on the run's
+    undefended partition.
     Of a bundle, nothing is attacked: its files are verified, and the audit in its contract is read.
 
     With --max-leakage the exit status guards a model: 0 where the leakage of the strongest attack of every kind is at most the limit, 3
-    where one is above it, undefined, or where nothing was attacked. The estimate decides; its 95 % interval is printed beside it.
+    where one is above it (after one look at an input or several), where one is undefined, where nothing was attacked, or with low
+    effort. The estimate decides; its 95 % interval is printed beside it.
 
     \b
     Example:
@@ -59,7 +66,7 @@ def audit(context: click.Context, target: Path, max_leakage: float | None, as_js
     if max_leakage is None:
         emit(as_json, payload, text)
         return
-    found = leakage_gate.check(summary, max_leakage)
+    found = leakage_gate.check(summary, max_leakage, allow_low_effort)
     emit(as_json, {**payload, "gate": found.to_json()}, text)
     for breach in found.breaches:
         say(breach)

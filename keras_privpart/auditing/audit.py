@@ -9,6 +9,7 @@ from typing import Any
 from keras_privpart.auditing.attacks import Attack
 from keras_privpart.auditing.conclusion import assembled
 from keras_privpart.auditing.execution import executed
+from keras_privpart.auditing.knowledge.views import TOP1, Answer
 from keras_privpart.auditing.plan import planned
 from keras_privpart.auditing.reporting.report import AuditReport
 from keras_privpart.auditing.settings import AuditSettings, Progress
@@ -34,6 +35,11 @@ def audit(
     batch_size: int = 64,
     seed: int = 0,
     pictures: int = 8,
+    answer: Answer = TOP1,
+    looks: Sequence[int] = (1, 16),
+    race: bool = True,
+    doublings: int | None = None,
+    curve: bool = False,
     bound: bool = True,
     cache: str | Path | None = None,
     workers: int | None = None,
@@ -41,11 +47,12 @@ def audit(
 ) -> AuditReport:
     """Attacks the boundary with attackers that no training ever saw, and says how far they got.
 
-    Every attack is trained from scratch on what crosses (the boundary), on nothing but the server half's answer and on which class
-    that answer puts first (two floors, of which the stronger counts), and on what crosses in an undefended partition (the ceiling), with
-    `seeds` attackers each. The device half is frozen and in inference mode; its channel draws fresh noise at every look. Attackers learn
-    from `train`, of which 15 % are held out to choose weights by, and are scored on `test`. Leakage is
-    (boundary - floor) / (ceiling - floor).
+    Every attack is trained from scratch on what crosses (the boundary). Those within 0.02 of the strongest go on: they are trained until
+    doubling the updates gains less than 0.005 on held-out examples, with `seeds` attackers each; and with the same effort on nothing but
+    the decision (the floor of the headline), on all that the server half answers (a floor beside it), and on what crosses in an undefended
+    partition (the ceiling). The device half is frozen and in inference mode; its channel draws fresh noise at every look. Attackers learn
+    from `train`, of which 15 % are held out to choose weights by. By one half of the victims, `test`, the strongest attack is chosen; its
+    numbers are of the other half. Leakage is (boundary - floor) / (ceiling - floor).
 
     Sets the global random seeds of Python, NumPy and Keras. Noise of a channel that cannot be seeded, as a device's must not
     be, differs from audit to audit.
@@ -71,14 +78,22 @@ def audit(
         group: key of the target that says whose picture an example is: private attributes are then attacked under two protocols, *same
             people* and *disjoint people*, with results of their own (see `people.protocols`).
         epochs: of every attacker over its data, ended early when the held-out loss stops falling; None for as many as make 600
-            updates, at least 8 and at most 100.
+            updates, at least 8 and at most 100, and doubled from there. Fewer are low effort, which the report says and the gate refuses.
         batch_size: of the attackers' training; smaller where an epoch would have under 8 batches, but not under 8 examples.
         seed: of the division of the data, the attackers and the bootstrap.
         pictures: how many test images the report shows.
+        answer: the decision that the operator returns: `"top-1"` (with one output `[batch, 1]`, on which side it is), `"scores"` for all
+            that the server half answers, or a function from the list of its outputs to an array `[n, ...]`.
+        looks: how many looks at the same input attackers get, each a number with results of its own: they see the mean, and train on
+            means. Where two looks agree, the report says so and one is all.
+        race: whether attacks that are far behind stop after one attacker on the boundary; False for floors and ceilings of all.
+        doublings: how often the updates of the strongest attacks may be doubled; None for 3, or 0 where `epochs` is given. Where the last
+            doubling still gained, or none was tried, numbers say "at least".
+        curve: whether the strongest attack is carried out with 1,000, 4,000 and 16,000 examples as well, to see whether more would help.
         bound: whether the report has a bound on the error of any reconstruction (`bounds.bound`), for the first model, where Gaussian
             noise stands on the boundary; elsewhere it says why there is none.
         cache: a folder that keeps what every fitted attacker found: an audit that is killed and started again repeats none.
-        workers: attacks that are carried out at once; as many as there are cores by default.
+        workers: fits that are carried out at once; as many as there are cores by default.
         progress: called as `progress(done, total, what)` before each step and once when all is done.
 
     Raises:

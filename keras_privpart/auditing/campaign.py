@@ -1,64 +1,27 @@
-"""Runs attacks: each on the boundary, its floors and its ceiling, against every model, with several attacker seeds."""
+"""Runs attacks as a race: each once on the boundary; the strongest again with more effort and seeds, on the floors and the ceiling."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack, Effort
-from keras_privpart.auditing.evaluation_classifier import Judge
-from keras_privpart.auditing.knowledge.splits import Split
-from keras_privpart.auditing.knowledge.views import View
-from keras_privpart.auditing.reporting.report import AttackResult
+from keras_privpart.auditing.attacks import Attack, Effort
+from keras_privpart.auditing.cases import Case, Halves
+from keras_privpart.auditing.fits import ANSWER, BOUNDARY, CEILING, DECISION, Fits, Job
+from keras_privpart.auditing.reporting.results import AttackResult
+from keras_privpart.auditing.scoring.chance import chance, mirrored
 from keras_privpart.auditing.scoring.confusion import readings
-from keras_privpart.auditing.scoring.evidence import Evidence, Pictures
-from keras_privpart.auditing.scoring.intervals import compare
-from keras_privpart.auditing.store import Found, Store, digest_of_attack, digest_of_samples, key_of
+from keras_privpart.auditing.scoring.evidence import Pictures
+from keras_privpart.auditing.scoring.intervals import Leakage, Side, compare, mean_score, table_of
+from keras_privpart.auditing.store import Found
 
-BOUNDARY, ANSWER, TOP1, CEILING = "boundary", "answer", "top-1", "ceiling"
-FLOORS = (ANSWER, TOP1)
-# What a seat shows of its halves: a ceiling is a boundary too.
-_SHOWN = {BOUNDARY: BOUNDARY, ANSWER: ANSWER, TOP1: TOP1, CEILING: BOUNDARY}
-_SEED_STRIDE = 1000
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A place to attack from: what is seen there, and a digest of what stands behind it; None where that cannot be told."""
-
-    view: View
-    digest: str | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One question that attacks are asked: with which examples, by which effort.
-
-    Attributes:
-        data: who knows which examples.
-        effort: what one fit may cost.
-        budget: how many examples the attacker was limited to; None for all.
-        people: which people the attacker knows, see `people`; empty where the audit does not tell them apart.
-    """
-
-    data: Split
-    effort: Effort
-    budget: int | None = None
-    people: str = ""
-
-    def kind_of(self, attack: Attack) -> str:
-        """What the attack is after; under different protocols, different things."""
-        return f"{attack.kind} ({self.people})" if self.people else attack.kind
-
-    def words(self) -> str:
-        """For progress: `100 examples, same people`."""
-        parts = [*([f"{self.budget:,} examples"] if self.budget else []), *([self.people] if self.people else [])]
-        return f" ({', '.join(parts)})" if parts else ""
+FLOORS = (DECISION, ANSWER)
+NEAR = 0.02  # of the leader's score: attacks as close as that go on
+ENOUGH = 0.005  # of the held-out score: doubling the updates must gain as much to go on
+NOT_MEASURED = "it was not among the strongest attacks, so that its floor and ceiling were not measured"
 
 
 @dataclass(frozen=True)
@@ -69,131 +32,244 @@ class Outcome:
     samples: Mapping[str, np.ndarray]
 
 
+@dataclass(eq=False)
+class Runner:
+    """One attack in one case.
+
+    Attributes:
+        effort: what its fits cost; grows.
+        at_least: whether it gained to the last, or was never tried with more.
+        goes_on: whether it is among the strongest.
+        found: by seat, of every model and seed.
+    """
+
+    attack: Attack
+    case: Case
+    effort: Effort
+    at_least: bool = False
+    goes_on: bool = True
+    found: dict[str, list[list[Found]]] = field(default_factory=dict)
+
+    def side(self, seat: str) -> Side:
+        return [[found.evidence for found in model] for model in self.found[seat]]
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """The attacks of one kind in one case, which are compared with each other."""
+
+    kind: str
+    case: Case
+    halves: Halves
+    runners: tuple[Runner, ...]
+
+
 class Campaign:
     """Everything that the attacks of one audit share.
 
     Args:
-        models: for every model, its seats: the boundary, the answer, the top-1 answer where there is one, and the ceiling.
-        seeds: attackers for every seat.
-        seed: of the audit; attackers have seeds of their own that follow from it.
-        store: what was found before.
-        judge: of reconstructions; None where there is nothing to judge by.
-        announce: called with a few words before each fit; from several threads.
+        fits: carries out single fits.
+        seeds: attackers of the strongest attacks at every seat.
+        seed: of the audit.
+        race: whether attacks that are far behind the leader stop early; otherwise all go on.
+        doublings: how often the updates of the strongest may be doubled.
     """
 
-    def __init__(
-        self,
-        models: Sequence[Mapping[str, Seat]],
-        seeds: int,
-        seed: int,
-        store: Store,
-        judge: Judge | None,
-        announce: Callable[[str], None],
-    ) -> None:
-        self._models = models
-        self._attackers = [seed * _SEED_STRIDE + i for i in range(seeds)]
+    def __init__(self, fits: Fits, seeds: int, seed: int, race: bool = True, doublings: int = 3) -> None:
+        self._fits = fits
+        self._seeds = seeds
         self._seed = seed
-        self._store = store
-        self._judge = judge
-        self._announce = announce
-        self._digests: dict[int, str] = {}
-        self._described: dict[int, str | None] = {}  # before they learn anything
-        self._stopped = threading.Event()
+        self._race = race
+        self._doublings = doublings
+        self._models = range(len(fits.models))
 
     def seats_of(self, attack: Attack) -> list[str]:
         """Where the attack can be carried out: the boundary, at least one floor and the ceiling, or nowhere."""
-        seats = [name for name in self._models[0] if all(attack.inapplicable_to(model[name].view) is None for model in self._models)]
+        models = self._fits.models
+        seats = [name for name in models[0] if all(attack.inapplicable_to(model[name].view) is None for model in models)]
         return seats if {BOUNDARY, CEILING} <= set(seats) and set(FLOORS) & set(seats) else []
 
     def unreachable(self, attack: Attack) -> str | None:
         """Why the attack cannot be carried out on what there is to see; None if it can."""
         if self.seats_of(attack):
             return None
-        return next(reason for model in self._models for seat in model.values() if (reason := attack.inapplicable_to(seat.view)))
+        seats = (seat for model in self._fits.models for seat in model.values())
+        return next(reason for seat in seats if (reason := attack.inapplicable_to(seat.view)))
 
-    def fits(self, attack: Attack) -> int:
-        """How many attackers one case of an attack takes."""
-        return len(self.seats_of(attack)) * len(self._models) * len(self._attackers)
+    def run(self, plan: Sequence[tuple[Attack, Sequence[Case]]]) -> list[Outcome]:
+        """Carries out attacks in their cases; results in the order of the plan."""
+        self._fits.introduce([attack for attack, _ in plan])
+        races = self._races(plan)
+        runners = [r for race in races for r in race.runners]
+        for cheap in (True, False):  # a bar first, which the others must pass
+            self._fill([(r, BOUNDARY, 1) for r in runners if r.attack.cheap is cheap])
+        for race in races:
+            self._sift(race)
+        self._strengthen([r for r in runners if r.goes_on])
+        for race in races:
+            self._sift(race)
+        self._fill([(r, BOUNDARY, self._seeds_of(r)) for r in runners if r.goes_on])
+        self._fill([(r, seat, self._seeds_of(r)) for r in runners if r.goes_on for seat in self.seats_of(r.attack)])
+        found = {(id(r.attack), id(r.case)): self._outcome(race, r) for race in races for r in race.runners}
+        return [found[id(attack), id(case)] for attack, cases in plan for case in cases]
 
-    def run(self, plan: Sequence[tuple[Attack, Sequence[Case]]], workers: int | None = None) -> list[Outcome]:
-        """Carries out attacks, those that may be carried out at once on several threads; results in the order of the plan.
+    def curve(self, attack: Attack, cases: Sequence[Case]) -> list[tuple[int, float]]:
+        """The headline score of one attack by number of examples, one attacker each, on all victims."""
+        jobs = [Job(attack, case, BOUNDARY, 0, 0, case.effort) for case in cases]
+        found = self._fits.run(jobs)
+        scores = [float(np.mean(f.evidence.scores()[f.evidence.headline])) for f in found]
+        return [(case.data.owned, score) for case, score in zip(cases, scores, strict=True)]
 
-        Attackers' networks are too small to keep more than one core busy.
-        """
-        self._described = {id(attack): digest_of_attack(attack) for attack, _ in plan}
-        threads = min(workers or os.cpu_count() or 1, max(1, len(plan)))
-        results: dict[int, list[Outcome]] = {}
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                started = {i: pool.submit(self._all, *plan[i]) for i in range(len(plan)) if plan[i][0].concurrent and threads > 1}
-                for future in wait(started.values(), return_when=FIRST_EXCEPTION).done:
-                    future.result()
-                results = {i: future.result() for i, future in started.items()}
-            except BaseException:
-                self._stopped.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-        return [outcome for i in range(len(plan)) for outcome in (results[i] if i in results else self._all(*plan[i]))]
+    def _races(self, plan: Sequence[tuple[Attack, Sequence[Case]]]) -> list[Race]:
+        groups: dict[tuple[str, int], list[Runner]] = {}
+        for attack, cases in plan:
+            for case in cases:
+                groups.setdefault((case.kind_of(attack), id(case)), []).append(Runner(attack, case, case.effort))
+        rivals: dict[str, set[int]] = {}  # all who go for the same thing are compared on the same victims, whatever the budget and looks
+        for (kind, _), group in groups.items():
+            rivals.setdefault(kind, set()).update(id(r.attack) for r in group)
+        return [
+            Race(kind, group[0].case, Halves.of(group[0].case.data, len(rivals[kind]), self._seed), tuple(group))
+            for (kind, _), group in groups.items()
+        ]
 
-    def _all(self, attack: Attack, cases: Sequence[Case]) -> list[Outcome]:
-        return [self.carry_out(attack, case) for case in cases]
+    def _seeds_of(self, runner: Runner) -> int:
+        return 1 if runner.attack.cheap else self._seeds
 
-    def carry_out(self, attack: Attack, case: Case) -> Outcome:
-        """One attack in one case, on all seats, against all models, with all seeds."""
-        notes: list[str] = []
-        found = {seat: [self._on(seat, model, attack, case, notes) for model in range(len(self._models))] for seat in self.seats_of(attack)}
-        floors = {name: found[name] for name in FLOORS if name in found}
-        compared = compare(found[BOUNDARY], floors, found[CEILING], self._seed, case.data.people)
-        sides = {"boundary": found[BOUNDARY], "floor": found[compared.floor], "ceiling": found[CEILING]}
-        result = AttackResult(
+    def _fill(self, wanted: Sequence[tuple[Runner, str, int]]) -> None:
+        """Sees to it that runners have so many seeds at a seat."""
+        jobs = [
+            (runner, seat, Job(runner.attack, runner.case, seat, model, seed, runner.effort))
+            for runner, seat, seeds in wanted
+            for model in self._models
+            for seed in range(len(runner.found[seat][model]) if seat in runner.found else 0, seeds)
+        ]
+        for (runner, seat, job), found in zip(jobs, self._fits.run([job for *_, job in jobs]), strict=True):
+            runner.found.setdefault(seat, [[] for _ in self._models])[job.model].append(found)
+
+    def _sift(self, race: Race) -> None:
+        """Attacks that go on: the leader, those near it, and the cheap ones, which cost nothing and are the others' bar."""
+        strengths = {id(r): self._strength(race, r) for r in race.runners}
+        best = max(strengths.values())
+        for r in race.runners:
+            r.goes_on = r.goes_on and (not self._race or r.attack.cheap or strengths[id(r)] >= best - NEAR)
+
+    def _strength(self, race: Race, runner: Runner) -> float:
+        side = runner.side(BOUNDARY)
+        value = mean_score(mirrored(side, race.halves.choosing) or side, race.halves.choosing)
+        return -math.inf if math.isnan(value) else value
+
+    def _strengthen(self, runners: Sequence[Runner]) -> None:
+        """Doubles the updates of attacks that train until it gains nothing on held-out examples; floors and ceiling get as many."""
+        going = [r for r in runners if r.attack.trains]
+        for r in going:
+            r.at_least = True
+        for _ in range(self._doublings):
+            jobs = [
+                Job(r.attack, r.case, BOUNDARY, model, 0, replace(r.effort, epochs=2 * r.effort.epochs))
+                for r in going
+                for model in self._models
+            ]
+            found = iter(self._fits.run(jobs))
+            longer = [[next(found) for _ in self._models] for _ in going]
+            still = []
+            for r, again in zip(going, longer, strict=True):
+                before = np.mean([model[0].held_out for model in r.found[BOUNDARY]])
+                if not np.mean([f.held_out for f in again]) - before >= ENOUGH:
+                    r.at_least = False
+                    continue
+                r.effort = replace(r.effort, epochs=2 * r.effort.epochs)
+                r.found[BOUNDARY] = [[f] for f in again]
+                still.append(r)
+            going = still
+
+    def _outcome(self, race: Race, runner: Runner) -> Outcome:
+        attack, case, notes = runner.attack, runner.case, self._notes(runner)
+        seats = runner.found if runner.goes_on else {BOUNDARY: runner.found[BOUNDARY]}
+        sides = {seat: runner.side(seat) for seat in seats}
+        for seat, side in sides.items():
+            turned = mirrored(side, race.halves.choosing)
+            if turned is not None:
+                sides[seat] = turned
+                notes.append(f"{seat}: its guesses were wrong more often than chance, and count the other way round")
+        reported, people = race.halves.reported, case.data.people
+        shared = AttackResult(
             attack=attack.name,
-            kind=case.kind_of(attack),
+            kind=race.kind,
+            headline="",
+            boundary={},
+            floors={},
+            floor_from=DECISION,
+            ceiling={},
+            leakage=Leakage(None, reason=NOT_MEASURED),
+            family=attack.family,
+            budget=case.budget,
+            people=case.people,
+            known=case.data.owned,
+            victims=int(np.sum(reported[: len(sides[BOUNDARY][0][0])])),
+            notes=tuple(dict.fromkeys(notes)),
+            looks=case.looks,
+            chosen_by=mean_score(sides[BOUNDARY], race.halves.choosing),
+            updates=_updates(runner) if attack.trains else None,
+            at_least=runner.at_least,
+        )
+        if CEILING not in sides:
+            headline, table = table_of(sides[BOUNDARY], self._seed, people, reported)
+            return Outcome(replace(shared, headline=headline, boundary=table), {})
+        floors, by = self._floors(race, runner, sides)
+        first = sides[BOUNDARY][0][0]
+        blind = chance(first, case.data.known, case.data.victims)
+        compared = compare(
+            sides[BOUNDARY], floors, sides[CEILING], self._seed, people, None if blind is None else [[blind]] * len(self._models), reported
+        )
+        shown = {"boundary": sides[BOUNDARY], "floor": floors[compared.floor], "ceiling": sides[CEILING]}
+        result = replace(
+            shared,
             headline=compared.headline,
             boundary=compared.boundary,
             floors=compared.floors,
             floor_from=compared.floor,
             ceiling=compared.ceiling,
             leakage=compared.leakage,
-            family=attack.family,
-            budget=case.budget,
-            people=case.people,
-            known=case.data.owned,
-            victims=len(found[BOUNDARY][0][0]),
-            readings={side: reading for side, evidence in sides.items() if (reading := readings(evidence[0])) is not None},
-            notes=tuple(dict.fromkeys(notes)),
+            beyond_answer=compared.beyond_answer,
+            above_chance=compared.above_chance,
+            floors_by=by,
+            readings={side: reading for side, evidence in shown.items() if (reading := readings(evidence[0])) is not None},
         )
-        first = {side: evidence[0][0] for side, evidence in sides.items()}
-        return Outcome(result, {side: e.sample for side, e in first.items() if isinstance(e, Pictures)})
+        firsts = {side: evidence[0][0] for side, evidence in shown.items()}
+        return Outcome(result, {side: e.sample for side, e in firsts.items() if isinstance(e, Pictures)})
 
-    def _on(self, seat: str, model: int, attack: Attack, case: Case, notes: list[str]) -> list[Evidence]:
-        """The evidence of every attacker seed at one seat of one model."""
-        view, digest = self._models[model][seat].view, self._models[model][seat].digest
+    def _floors(self, race: Race, runner: Runner, own: Mapping[str, Side]) -> tuple[dict[str, Side], dict[str, str]]:
+        """The strongest attacker at each floor, whoever that is: who sees the whole answer sees the decision too."""
+        floors, by = {}, {}
+        for seat in [name for name in FLOORS if name in own]:
+            entrants: list[tuple[str, Side]] = [("", own[seat])]
+            entrants += [entrant for other in race.runners if other.goes_on for entrant in self._entrants(other, runner, seat)]
+            scored = [(_number(mean_score(side, race.halves.choosing)), -i) for i, (_, side) in enumerate(entrants)]
+            name, floors[seat] = entrants[-max(scored)[1]]
+            if name:
+                by[seat] = name
+        return floors, by
+
+    @staticmethod
+    def _entrants(other: Runner, runner: Runner, seat: str) -> list[tuple[str, Side]]:
+        """What another attack makes of a floor, or of the decision, which is part of the answer; of as many victims."""
         found = []
-        for i, seed in enumerate(self._attackers):
-            which = f", model {model + 1} of {len(self._models)}" if len(self._models) > 1 else ""
-            self._announce(f"{attack.name}: {seat}{which}, seed {i + 1} of {len(self._attackers)}{case.words()}")
-            if self._stopped.is_set():
-                raise InterruptedError("another attack failed")
-            key = key_of(self._described[id(attack)], digest and f"{_SHOWN[seat]} {digest}", self._digest(case), case.effort, seed)
-            known = self._store.get(key)
-            if known is None:
-                known = self._fitted(attack, view, case, seed)
-                self._store.put(key, known)
-            found.append(known.evidence)
-            notes += [f"{seat}: {note}" for note in known.notes]
+        for theirs in [name for name in dict.fromkeys((seat, DECISION)) if name in other.found and (other is not runner or name != seat)]:
+            side = other.side(theirs)
+            if len(side[0][0]) == len(runner.side(BOUNDARY)[0][0]):
+                found.append((f"{other.attack.name}{', from the decision' if theirs != seat else ''}", side))
         return found
 
-    def _fitted(self, attack: Attack, view: View, case: Case, seed: int) -> Found:
-        attack.fit(view, case.data.known, case.data.held_out, case.effort, seed)
-        evidence = attack.score(view.see(case.data.victims.x), case.data.victims)
-        if isinstance(evidence, Pictures):
-            judge = self._judge if attack.kind == RECONSTRUCTION else None
-            told = None if judge is None or evidence.images is None else judge.told(evidence.images, case.data.victims)
-            evidence = evidence.forgetful(told)
-        return Found(evidence, tuple(attack.notes))
+    @staticmethod
+    def _notes(runner: Runner) -> list[str]:
+        return [f"{seat}: {note}" for seat, models in runner.found.items() for found in models for f in found for note in f.notes]
 
-    def _digest(self, case: Case) -> str:
-        if id(case) not in self._digests:
-            data = case.data
-            self._digests[id(case)] = digest_of_samples(data.known, data.held_out, data.victims)
-        return self._digests[id(case)]
+
+def _updates(runner: Runner) -> int:
+    effort, known = runner.effort, len(runner.case.data.known)
+    return effort.epochs * max(1, known // min(effort.batch_size, known))
+
+
+def _number(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_privpart.auditing.attacks import Attack
 from keras_privpart.auditing.knowledge.splits import FEWEST
+from keras_privpart.auditing.knowledge.views import SCORES, TOP1, Answer
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
@@ -16,8 +17,8 @@ from keras_privpart.partitioning.halves import Partition
 
 def check_settings(**settings: int | None) -> None:
     for name, value in settings.items():
-        least = 0 if name in ("pictures", "seed") else 1
-        if value is None and name in ("epochs", "workers"):
+        least = 0 if name in ("pictures", "seed", "doublings") else 1
+        if value is None and name in ("epochs", "workers", "doublings"):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise AuditError(f"Received {name}={value!r}; expected a whole number from {least}. Give one.")
@@ -82,4 +83,19 @@ def check_budgets(budgets: Sequence[int | None]) -> None:
     if bad or not budgets:
         raise AuditError(
             f"Received budgets={tuple(budgets)!r}; expected numbers of examples from {FEWEST}, or None for all. Give (100, None)."
+        )
+
+
+def check_looks(looks: Sequence[int]) -> None:
+    """Whole numbers from 1."""
+    if not looks or any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in looks):
+        raise AuditError(f"Received looks={tuple(looks)!r}; expected how many looks at an input attackers get, from 1. Give (1, 16).")
+
+
+def check_answer(answer: Answer) -> None:
+    """What the operator returns: one of two words, or a function."""
+    if answer not in (TOP1, SCORES) and not callable(answer):
+        raise AuditError(
+            f"Received answer={answer!r}; expected {TOP1!r}, {SCORES!r} or a function of the list of the server half's outputs. Give what "
+            "the operator returns to whoever asks."
         )

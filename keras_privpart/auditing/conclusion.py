@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION
 from keras_privpart.auditing.campaign import Outcome
 from keras_privpart.auditing.execution import Findings
@@ -21,10 +22,14 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
     settings, data, first = plan.settings, plan.data, plan.partitions[0]
     tested = [attack for attack in plan.attacks if attack.name in found.tested]
     effort = plan.plain[-1].effort
+    known = len(data.known)
+    updates = max(1, known // min(effort.batch_size, known))  # an epoch
     accuracies = (found.defended_accuracy, found.reference_accuracy)
     left_out = {**plan.left_out, **found.unreachable}
     if isinstance(found.bound, str):
         left_out["a bound on the error of any reconstruction"] = found.bound
+    if isinstance(found.bits, str):
+        left_out["how many bits cross"] = found.bits
     report = AuditReport(
         results=tuple(outcome.result for outcome in found.outcomes),
         defended_accuracy=found.defended_accuracy,
@@ -49,6 +54,16 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
         scored_on=digest_of_samples(plan.test),
         bound=None if isinstance(found.bound, str) else found.bound,
         reproduce=settings.call(),
+        decision=found.decided,
+        looks=tuple(sorted(set(settings.looks))),
+        repeats=found.repeats,
+        effort={
+            "updates": updates * effort.epochs,
+            "full_updates": updates * selection.full_epochs(known, settings.batch_size),
+            "doublings": settings.most_doublings,
+            "low": plan.low_effort,
+        },
+        bits=None if isinstance(found.bits, str) else found.bits,
     )
     return replace(report, pictures=_pictures(report, found.outcomes, plan.test, settings.pictures))
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION
-from keras_privpart.auditing.campaign import ANSWER, BOUNDARY, CEILING, TOP1, Campaign, Outcome, Seat
+from keras_privpart.auditing.campaign import Campaign, Outcome
 from keras_privpart.auditing.evaluation_classifier import Judge
-from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view, top1_view
+from keras_privpart.auditing.fits import ANSWER, BOUNDARY, CEILING, DECISION, Fits, Seat
+from keras_privpart.auditing.knowledge.views import View, Views
 from keras_privpart.auditing.plan import AuditPlan
 from keras_privpart.auditing.reference import undefended
-from keras_privpart.auditing.scoring import bounds
+from keras_privpart.auditing.scoring import bounds, information
 from keras_privpart.auditing.scoring.intervals import Score, score_of
 from keras_privpart.auditing.settings import AuditSettings, Progress
 from keras_privpart.auditing.store import Store, digest_of_halves
@@ -20,6 +22,9 @@ from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.task import correct
+
+CURVE = (1000, 4000, 16000)
+FLAT = 0.01  # a curve that rose by as much with the last step still rises
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class Findings:
         defended_accuracy, reference_accuracy: of the task; None where it has none.
         reference: where the ceiling comes from, in words.
         bound: on any reconstruction, or why there is none.
+        bits: how many cross, or why that is not known.
+        decided: what the decision is, in words.
+        repeats: whether two looks at the same input agree.
         unreachable: why attacks could not be carried out on what there is to see, by name.
         tested: names of the attacks that were.
         judged: how often the classifier that judges reconstructions is right on real pictures; None where there is none.
@@ -41,6 +49,9 @@ class Findings:
     reference_accuracy: Score | None
     reference: str
     bound: bounds.Bound | str
+    bits: information.Bits | str
+    decided: str
+    repeats: bool
     unreachable: Mapping[str, str]
     tested: Sequence[str]
     judged: float | None
@@ -50,31 +61,42 @@ def executed(plan: AuditPlan) -> Findings:
     """Carries out a plan, and tells the settings' progress callback about every step."""
     settings, partitions = plan.settings, plan.partitions
     store, seeds = Store(settings.cache), settings.seeds
-    answers = [answer_view(p) for p in partitions]
-    floors = 1 + (top1_view(partitions[0], answers[0]) is not None)
-    alone = 1 + settings.bound
-    steps = _Steps(settings.progress, alone + sum(len(cases) * (2 + floors) * len(partitions) * seeds for _, cases in plan.work()))
+    steps = _Steps(settings.progress, 2 * settings.bound + 2)
     steps("task accuracy" if settings.reference is not None else "training an undefended twin")
     references, origin = _references(settings, plan)
+    limits: bounds.Bound | str = "left out on request"
+    known: information.Bits | str = "left out on request"
     if settings.bound:
         steps("bounding what any attacker can reconstruct")
-    limits = bounds.attempted(partitions[0], plan.train.x, settings.seed) if settings.bound else "left out on request"
-    models = [_seats(*model) for model in zip(partitions, answers, references, strict=True)]
-    accuracies = [_accuracy(side, plan.test, seeds, settings.seed) for side in (answers, [answer_view(r) for r in references])]
+        limits = bounds.attempted(partitions[0], plan.train.x, settings.seed)
+        steps("counting bits")
+        known = information.bits(partitions[0], plan.train, plan.test, looks=settings.looks, seed=settings.seed)
+    defended = [Views(p, settings.answer) for p in partitions]
+    undefended_ = [Views(r, settings.answer, "the undefended boundary") for r in references]
+    models = [
+        _seats(views, of, theirs, reference, settings)
+        for views, of, theirs, reference in zip(defended, partitions, undefended_, references, strict=True)
+    ]
+    accuracies = [_accuracy([v.answer for v in side], plan.test, seeds, settings.seed) for side in (defended, undefended_)]
     judged = any(attack.kind == RECONSTRUCTION for attack in plan.attacks) and not Judge.inapplicable(plan.train, plan.test)
     judge = Judge(plan.data, plan.plain[-1].effort, settings.seed, store) if judged else None
-    campaign = Campaign(models, seeds, settings.seed, store, judge, steps)
+    fits = Fits(models, seeds, settings.seed, store, judge, steps, settings.workers)
+    campaign = Campaign(fits, seeds, settings.seed, settings.race, settings.most_doublings)
     unreachable = {attack.name: reason for attack in plan.attacks if (reason := campaign.unreachable(attack)) is not None}
-    work = [(attack, cases) for attack, cases in plan.work() if attack.name not in unreachable]
-    steps.total = alone + sum(len(cases) * campaign.fits(attack) for attack, cases in work)
-    outcomes = campaign.run(work, settings.workers)
+    repeats = all(views.boundary.repeats(plan.train.x) for views in defended)
+    work = [(attack, cases) for attack, cases in plan.work(repeats) if attack.name not in unreachable]
+    steps.total += sum(map(len, (cases for _, cases in work)))
+    outcomes = campaign.run(work)
     steps("done")
     return Findings(
-        outcomes=outcomes,
+        outcomes=_curved(outcomes, plan, campaign) if settings.curve else outcomes,
         defended_accuracy=accuracies[0],
         reference_accuracy=accuracies[1],
         reference=origin,
         bound=limits,
+        bits=known,
+        decided=defended[0].decided,
+        repeats=repeats,
         unreachable=unreachable,
         tested=[attack.name for attack, _ in work],
         judged=None if judge is None else judge.accuracy(),
@@ -90,6 +112,7 @@ class _Steps:
 
     def __call__(self, what: str) -> None:
         with self._lock:
+            self.total = self._done if what == "done" else max(self.total, self._done + 1)
             if self._progress is not None:
                 self._progress(self._done, self.total, what)
             self._done += 1
@@ -107,15 +130,34 @@ def _references(settings: AuditSettings, plan: AuditPlan) -> tuple[list[Partitio
     return given, "an undefended partition given by the caller"
 
 
-def _seats(partition: Partition, answer: View, reference: Partition) -> dict[str, Seat]:
-    digest = digest_of_halves(partition)
-    top1 = top1_view(partition, answer)
+def _seats(views: Views, partition: Partition, theirs: Views, reference: Partition, settings: AuditSettings) -> dict[str, Seat]:
+    digest, below = digest_of_halves(partition), digest_of_halves(reference)
+    # What a seat shows of its halves: a ceiling is a boundary too, and a function of the operator's own cannot be told from another.
+    decided = f"{DECISION} {settings.answer}" if isinstance(settings.answer, str) else None
     return {
-        BOUNDARY: Seat(boundary_view(partition), digest),
-        ANSWER: Seat(answer, digest),
-        **({} if top1 is None else {TOP1: Seat(top1, digest)}),
-        CEILING: Seat(boundary_view(reference, "the undefended boundary"), digest_of_halves(reference)),
+        BOUNDARY: Seat(views.boundary, digest and f"{BOUNDARY} {digest}"),
+        DECISION: Seat(views.decision, digest and decided and f"{decided} {digest}"),
+        ANSWER: Seat(views.answer, digest and f"{ANSWER} {digest}"),
+        CEILING: Seat(theirs.boundary, below and f"{BOUNDARY} {below}"),
     }
+
+
+def _curved(outcomes: Sequence[Outcome], plan: AuditPlan, campaign: Campaign) -> list[Outcome]:
+    """The same, with the curve over numbers of examples of the strongest attack of every kind at one look."""
+    found = list(outcomes)
+    attacks = {attack.name: attack for attack in plan.attacks}
+    for kind in dict.fromkeys(o.result.kind for o in outcomes):
+        rivals = [o for o in outcomes if o.result.kind == kind and o.result.budget is None and o.result.looks == min(plan.settings.looks)]
+        best = max(rivals, key=lambda o: o.result.strength)
+        attack = attacks[best.result.attack]
+        case = next(c for c in plan.apart.get(attack.kind, plan.plain) if c.people == best.result.people and c.budget is None)
+        sizes = [size for size in CURVE if size < case.data.owned]
+        smaller = selection.cases(case.data, case.people, sizes, plan.settings.epochs, plan.settings.batch_size) if sizes else []
+        points = tuple(campaign.curve(attack, [*smaller, case]))
+        rising = len(points) > 1 and points[-1][1] - points[-2][1] >= FLAT
+        result = replace(best.result, curve=points, at_least=best.result.at_least or rising)
+        found[found.index(best)] = replace(best, result=result)
+    return found
 
 
 def _accuracy(answers: Sequence[View], test: Samples, seeds: int, seed: int) -> Score | None:

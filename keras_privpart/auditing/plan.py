@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
-from keras_privpart.auditing.campaign import Case
+from keras_privpart.auditing.cases import Case
 from keras_privpart.auditing.checks import check_inputs, single_precision
 from keras_privpart.auditing.knowledge.images import as_images
 from keras_privpart.auditing.knowledge.splits import Seen, Split, seen_in_training, split
@@ -48,10 +48,17 @@ class AuditPlan:
     apart: Mapping[str, Sequence[Case]]
     left_out: Mapping[str, str]
 
-    def work(self) -> list[tuple[Attack, Sequence[Case]]]:
-        """Every attack with its cases; without those that have none."""
+    def work(self, repeats: bool) -> list[tuple[Attack, Sequence[Case]]]:
+        """Every attack with its cases; without those that have none. Where two looks `repeats`, more of them are no case of their own."""
         found = [(attack, self.apart.get(attack.kind, self.plain)) for attack in self.attacks]
-        return [(attack, cases) for attack, cases in found if cases]
+        least = min(self.settings.looks)
+        return [(attack, kept) for attack, cases in found if (kept := [c for c in cases if c.looks == least or not repeats])]
+
+    @property
+    def low_effort(self) -> bool:
+        """Whether attackers are trained less than those of an audit that is given no number of epochs."""
+        settings, known = self.settings, len(self.data.known)
+        return settings.epochs is not None and settings.epochs < selection.full_epochs(known, settings.batch_size)
 
 
 def planned(settings: AuditSettings) -> AuditPlan:
@@ -78,7 +85,7 @@ def planned(settings: AuditSettings) -> AuditPlan:
     apart, impossible = (
         ({}, {})
         if settings.group is None
-        else selection.people_cases(data, settings.group, settings.defended, settings.others, *how, settings.seed)
+        else selection.people_cases(data, settings.group, settings.defended, settings.others, *how, settings.seed, settings.looks)
     )
     return AuditPlan(
         settings=settings,
@@ -89,7 +96,7 @@ def planned(settings: AuditSettings) -> AuditPlan:
         seen=seen,
         threat_model=threat_model,
         attacks=attacks,
-        plain=selection.cases(data, "", *how),
+        plain=selection.cases(data, "", *how, settings.looks),
         apart=apart,
         left_out={**left_out, **impossible},
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from keras_privpart.auditing.attacks import Attack, Effort, chosen, denied
-from keras_privpart.auditing.campaign import Case
+from keras_privpart.auditing.cases import Case
 from keras_privpart.auditing.checks import check_members
 from keras_privpart.auditing.knowledge.people import protocols
 from keras_privpart.auditing.knowledge.splits import Split
@@ -45,11 +46,19 @@ def _called_for(threat_model: ThreatModel, unseen: Sequence[str], pictures: int)
     return usual + [a for a in chosen("full", attributes, pictures, unseen) if a.family in families and a.family not in covered]
 
 
-def cases(data: Split, people: str, budgets: Sequence[int | None], epochs: int | None, batch_size: int) -> list[Case]:
-    """One case a budget, those that the data cannot fill left out; the last one has the most examples."""
+def cases(
+    data: Split, people: str, budgets: Sequence[int | None], epochs: int | None, batch_size: int, looks: Sequence[int] = (1,)
+) -> list[Case]:
+    """One case a budget, those that the data cannot fill left out, and with the most examples one for every number of looks, in order."""
     wanted = sorted({math.inf if budget is None or budget >= data.owned else budget for budget in budgets})
     parts = [(None, data) if budget == math.inf else (int(budget), data.limited(int(budget))) for budget in wanted]
-    return [Case(part, _effort(len(part.known), epochs, batch_size), budget, people) for budget, part in parts]
+    found = [Case(part, _effort(len(part.known), epochs, batch_size), budget, people, min(looks)) for budget, part in parts]
+    return found + [replace(found[-1], looks=k) for k in sorted(set(looks))[1:]]
+
+
+def full_epochs(known: int, batch_size: int) -> int:
+    """As many as an attacker gets to begin with who is given no number."""
+    return _effort(known, None, batch_size).epochs
 
 
 def _effort(known: int, epochs: int | None, batch_size: int) -> Effort:
@@ -67,6 +76,7 @@ def people_cases(
     epochs: int | None,
     batch_size: int,
     seed: int,
+    looks: Sequence[int] = (1,),
 ) -> tuple[dict[str, list[Case]], dict[str, str]]:
     """The cases of every attribute under both protocols, and why there are none of one.
 
@@ -80,6 +90,6 @@ def people_cases(
             if isinstance(part, str):
                 impossible[f"{', '.join(attributes)} of {people}"] = part
             else:
-                theirs += cases(part, people, budgets, epochs, batch_size)
+                theirs += cases(part, people, budgets, epochs, batch_size, looks)
         found.update(dict.fromkeys(attributes, theirs))
     return found, impossible

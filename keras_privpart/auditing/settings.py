@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_privpart.auditing.attacks import Attack
-from keras_privpart.auditing.checks import check_budgets, check_settings, check_unseen
+from keras_privpart.auditing.checks import check_answer, check_budgets, check_looks, check_settings, check_unseen
+from keras_privpart.auditing.knowledge.views import TOP1, Answer
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.threat_model import ThreatModel
+
+DOUBLINGS = 3
 
 Progress = Callable[[int, int, str], None]
 
@@ -39,6 +42,11 @@ class AuditSettings:
     batch_size: int = 64
     seed: int = 0
     pictures: int = 8
+    answer: Answer = TOP1
+    looks: Sequence[int] = (1, 16)
+    race: bool = True
+    doublings: int | None = None
+    curve: bool = False
     bound: bool = True
     cache: str | Path | None = field(default=None, metadata=_SILENT)
     workers: int | None = field(default=None, metadata=_SILENT)
@@ -70,12 +78,25 @@ class AuditSettings:
     def attributes(self) -> tuple[str, ...]:
         return (*self.defended, *self.others)
 
+    @property
+    def most_doublings(self) -> int:
+        """How often updates may be doubled: never where the caller says how many epochs there are, and not how many doublings."""
+        return self.doublings if self.doublings is not None else DOUBLINGS if self.epochs is None else 0
+
     def check(self) -> None:
         """Raises `AuditError` for what no audit can be made with, before any work is done."""
         check_settings(
-            seeds=self.seeds, epochs=self.epochs, batch_size=self.batch_size, pictures=self.pictures, workers=self.workers, seed=self.seed
+            seeds=self.seeds,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            pictures=self.pictures,
+            workers=self.workers,
+            seed=self.seed,
+            doublings=self.doublings,
         )
         check_budgets(self.budgets)
+        check_looks(self.looks)
+        check_answer(self.answer)
         check_unseen(self.defended, self.others)
 
     def call(self) -> str:

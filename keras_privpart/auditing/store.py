@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -23,16 +24,17 @@ from keras_privpart.auditing.scoring.evidence import KINDS, Evidence
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _RECORD = "record"  # the entry of a file that is not an array of the evidence
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one fitted attacker came to, with what it had to tell."""
+    """What one fitted attacker came to, with what it had to tell, and its headline score on the held-out examples, where it was taken."""
 
     evidence: Evidence
     notes: tuple[str, ...] = ()
+    held_out: float = math.nan
 
 
 class Store:
@@ -66,7 +68,8 @@ class Store:
             return
         self._memory[key] = found
         if self._folder is not None:
-            record = {"schema": SCHEMA_VERSION, "kind": type(found.evidence).__name__, "notes": list(found.notes)}
+            record: dict[str, Any] = {"schema": SCHEMA_VERSION, "kind": type(found.evidence).__name__, "notes": list(found.notes)}
+            record["held_out"] = None if math.isnan(found.held_out) else found.held_out
             text = np.frombuffer(json.dumps(record).encode(), "uint8")
             write_arrays(self._folder / f"{key}.npz", {**found.evidence.arrays(), _RECORD: text})
 
@@ -101,7 +104,9 @@ def _read(path: Path) -> Found | None:
         record = json.loads(arrays.pop(_RECORD).tobytes())
         if record["schema"] != SCHEMA_VERSION:
             return None
-        return Found(KINDS[record["kind"]](**arrays), tuple(record["notes"]))
+        return Found(
+            KINDS[record["kind"]](**arrays), tuple(record["notes"]), math.nan if record["held_out"] is None else record["held_out"]
+        )
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -70,7 +70,10 @@ def test_whatever_determines_a_result_makes_it_anew(open_window, planted, digits
     assert fits() == 6
     assert fits() == 0
     assert fits(parts=planted) == 6  # other weights; the ceiling is the same
-    assert fits(parts=open_window.with_channel(GaussianChannel(stddev=0.1))) == 6  # another channel
+    noisy = open_window.with_channel(GaussianChannel(stddev=0.1))
+    assert fits(parts=noisy) == 12  # another channel, which is looked through once and more often; the ceiling is the same
+    assert fits(parts=noisy, looks=(1,)) == 0
+    assert fits(parts=noisy, looks=(1, 2)) == 6
     train, test = digits
     assert fits(data=(train, test[:149])) == 6  # another victim
     assert fits(name="other") == 6

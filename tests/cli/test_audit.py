@@ -25,7 +25,7 @@ def parts(model_file):
 def report(report_of):
     scores = [{"ssim": Score(value, value, value, (value,))} for value in (0.6, 0.5, 0.9)]
     leakage = Leakage(0.25, 0.2, 0.3)
-    return report_of(AttackResult("decoder", "reconstruction", "ssim", scores[0], {"answer": scores[1]}, "answer", scores[2], leakage))
+    return report_of(AttackResult("decoder", "reconstruction", "ssim", scores[0], {"decision": scores[1]}, "decision", scores[2], leakage))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,14 @@ def test_a_run_is_held_against_the_limit(attacked, report):
     assert "gate" not in json.loads(attacked(report, "--json").stdout)
 
 
+def test_low_effort_does_not_pass_unless_it_may(attacked, report):
+    weak = replace(report, effort={"updates": 10, "full_updates": 600, "doublings": 0, "low": True})
+    refused = attacked(weak, "--max-leakage", "0.5", code=3)
+    assert "Attackers were trained less than by default" in refused.stderr
+    assert "Low effort: attackers had 10 updates" in refused.stdout
+    attacked(weak, "--max-leakage", "0.5", "--allow-low-effort")
+
+
 def test_a_bundle_is_read(run, parts, report, tmp_path):
     bundle = export(parts, tmp_path / "digits", audit=report).path
     assert "leakage 0.25 (0.20–0.30), by 'decoder'" in run("audit", bundle).stdout
@@ -91,7 +99,7 @@ def test_the_run_s_own_data_and_options_reach_the_audit(run, trained, monkeypatc
 
     monkeypatch.setattr("keras_privpart.auditing.audit.audit", attack)
     options = ["--attacks", "decoder", "--attacks", "attribute probe", "--budget", "100", "--seeds", "2"]
-    options += ["--group", "label", "--unseen", "label", "--no-pictures", "--no-bound"]
+    options += ["--group", "label", "--unseen", "label", "--no-pictures", "--no-bound", "--looks", "1", "--looks", "4", "--curve"]
     written = json.loads(run("audit", trained, *options, "--overwrite", "--json").stdout)
     assert given["trained_on"] is given["train"]
     assert given["attacks"] == ("decoder", "attribute probe")
@@ -101,12 +109,16 @@ def test_the_run_s_own_data_and_options_reach_the_audit(run, trained, monkeypatc
     assert given["private"] == []
     assert given["unseen"] == ["label"]
     assert given["bound"] is False
+    assert given["looks"] == (1, 4)
     assert given["pictures"] == 0
     assert given["cache"] == trained / "audit-cache"
-    words = "--attacks decoder --attacks 'attribute probe' --budget 100 --unseen label --group label --seeds 2 --no-bound --seed 0"
+    words = "--attacks decoder --attacks 'attribute probe' --budget 100 --unseen label --group label --looks 1 --looks 4"
+    words += " --seeds 2 --no-bound --seed 0 --curve"
     assert written["reproduce"] == f"privpart-keras audit {trained} {words}"
     run("audit", trained, "--no-cache", "--overwrite")
     assert given["cache"] is None
+    assert given["looks"] == (1, 16)
+    assert given["curve"] is False
     assert given["bound"] is True
     assert given["attacks"] == "standard"
 

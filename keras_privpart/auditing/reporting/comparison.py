@@ -30,10 +30,13 @@ class Compared:
     def rows(self) -> list[list[str]]:
         """For a table: what, in the first report, in the second, and whether leakages differ beyond their intervals."""
         both, score = (self.first, self.second), self.first.headline
-        tables = {side: [getattr(r, side)[score] for r in both] for side in ("boundary", "floor", "ceiling")}
+        tables = {side: [getattr(r, side).get(score) for r in both] for side in ("boundary", "floor", "ceiling")}
         return [
             [f"{self.kind}: strongest attack", *(r.name for r in both), ""],
-            *([f"{text.SCORES[score]}, {side}", *(text.score_text(score, s) for s in pair), ""] for side, pair in tables.items()),
+            *(
+                [f"{text.SCORES[score]}, {side}", *("" if s is None else text.score_text(score, s) for s in pair), ""]
+                for side, pair in tables.items()
+            ),
             ["leakage", *(text.leakage_text(r.leakage) for r in both), _VERDICTS[self.apart]],
         ]
 
@@ -99,6 +102,8 @@ def _measured(report: AuditReport) -> Mapping[str, Any]:
         "the attackers' examples": (report.known, report.held_out),
         "the attacks": sorted((r.kind, r.name) for r in report.results),
         "the scores": sorted({(r.kind, r.headline) for r in report.results}),
+        "the decision": report.decision,
+        "the looks": report.looks,
         "the settings": dict(report.settings),
         "the attackers' seeds": report.seeds,
         "the threat model": report.threat_model.to_json(),

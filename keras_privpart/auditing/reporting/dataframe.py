@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def rows(report: AuditReport) -> list[dict[str, Any]]:
-    """Rows with the attack's kind, name, family, budget and people, what it was `given`, the `score` with its interval, and leakage."""
+    """Rows with the attack, what it was `given`, the `score` with its interval, and leakage; all by name."""
     return [row for result in report.results for row in _of(result)]
 
 
@@ -30,7 +30,14 @@ def frame(report: AuditReport) -> Any:
 
 def _of(result: AttackResult) -> list[dict[str, Any]]:
     given = {"boundary": result.boundary, **{f"floor: {name}": table for name, table in result.floors.items()}, "ceiling": result.ceiling}
-    which = {"kind": result.kind, "attack": result.attack, "family": result.family, "budget": result.budget, "people": result.people}
+    which = {
+        "kind": result.kind,
+        "attack": result.attack,
+        "family": result.family,
+        "budget": result.budget,
+        "people": result.people,
+        "looks": result.looks,
+    }
     leakage = {"leakage": result.leakage.value, "leakage_low": result.leakage.low, "leakage_high": result.leakage.high}
     return [
         {

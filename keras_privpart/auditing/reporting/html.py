@@ -65,7 +65,8 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
         "title": "Reconstruction of the input" if kind == RECONSTRUCTION else f"Inference of {text.attribute(report, kind)}",
         "verdict": text.verdict(report, kind),
         "tone": _tone(best.leakage),
-        "score": text.SCORES[best.headline],
+        "score": text.SCORES.get(best.headline, best.headline),
+        "beside": _beside(report, kind),
         "best": best,
         "max_leakage": report.max_leakage(kind),
         "rows": [_row(r, best, scores) for r in report.of(kind)],
@@ -73,6 +74,17 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
         "curves": plots.curves(best),
         "confusions": plots.confusions(best),
     }
+
+
+def _beside(report: AuditReport, kind: str) -> list[tuple[str, str]]:
+    """What stands beside the headline leakage: beyond the answer, above chance, and after more looks."""
+    best = report.strongest(kind)
+    found = [
+        ("beyond the whole answer", best.beyond_answer),
+        ("above chance", best.above_chance),
+        *((f"after {k} looks", report.strongest(kind, k).leakage) for k in report.looks_of(kind)[1:]),
+    ]
+    return [(name, text.leakage_text(leakage)) for name, leakage in found if leakage is not None]
 
 
 def _row(result: AttackResult, best: AttackResult, scores: list[str]) -> dict[str, Any]:
@@ -83,17 +95,21 @@ def _row(result: AttackResult, best: AttackResult, scores: list[str]) -> dict[st
     bar = None
     if leakage.value is not None and leakage.low is not None and leakage.high is not None:
         bar = {name: f"{100 * getattr(leakage, name) / LEAKAGE_LIMIT:.2f}" for name in ("value", "low", "high")}
+    name = result.headline
+    headline = {side: text.score_text(name, table[name]) if name in table else "–" for side, table in sides.items()}
+    if result.at_least:
+        headline["boundary"] = f"≥ {headline['boundary']}"
     return {
         "attack": result.name,
         "strongest": result is best,
-        "headline": {side: text.score_text(result.headline, table[result.headline]) for side, table in sides.items()},
-        "floor_from": f"from the {result.floor_from}",
-        "detail": [_detail(label, table, scores, result.headline) for label, table in given.items()],
+        "headline": headline,
+        "floor_from": f"from the {result.floor_from}" if result.floors else "",
+        "detail": [_detail(label, table, scores, name) for label, table in given.items() if table],
         "tone": _tone(leakage),
-        "leakage": text.leakage_text(leakage),
+        "leakage": text.leakage_text(leakage) if result.ceiling else "not measured",
         "reason": leakage.reason,
         "bar": bar,
-        "notes": result.notes,
+        "notes": [*result.notes, *text.replaced(result), *text.curve_words(result)],
     }
 
 
@@ -128,6 +144,6 @@ def _picture_rows(report: AuditReport) -> list[dict[str, Any]] | None:
         ("original", "Original", shown.original),
         ("undefended", "From an undefended boundary", shown.undefended),
         ("defended", "From the defended boundary", shown.defended),
-        ("floor", "From the answer alone", shown.floor),
+        ("floor", "From the decision alone", shown.floor),
     )
     return [{"key": key, "label": label, "images": [png(image) for image in images]} for key, label, images in rows]

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 360, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 40
-SIDES = (("ceiling", "undefended"), ("boundary", "defended"), ("floor", "answer alone"))
+SIDES = (("ceiling", "undefended"), ("boundary", "defended"), ("floor", "decision alone"))
 
 
 def trade_off(report: AuditReport, kind: str) -> dict[str, Any] | None:
     """Task accuracy (x) against the strongest attack's score (y): undefended, defended, the floor as a line; None without accuracy."""
     best = report.strongest(kind)
     name = best.headline
-    if report.defended_accuracy is None or report.reference_accuracy is None:
+    if report.defended_accuracy is None or report.reference_accuracy is None or not best.ceiling:
         return None
     shown = [("undefended", report.reference_accuracy, best.ceiling[name]), ("defended", report.defended_accuracy, best.boundary[name])]
     floor = best.floor[name]
     x_axis = _Axis.around([v for _, accuracy, _ in shown for v in (accuracy.low, accuracy.high)], _LEFT, WIDTH - _RIGHT)
     y_axis = _Axis.around([v for s in (floor, *(s for *_, s in shown)) for v in (s.low, s.high)], HEIGHT - _BOTTOM, _TOP)
     return {
-        "score": text.SCORES[name],
+        "score": text.SCORES.get(name, name),
         "points": [_point(label, accuracy, score, x_axis, y_axis) for label, accuracy, score in shown],
         "floor": y_axis.at(floor.value),
         "x_ticks": [(x_axis.at(v), f"{100 * v:.{x_axis.places(-2)}f} %") for v in x_axis.ticks],

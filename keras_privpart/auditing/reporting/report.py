@@ -10,6 +10,7 @@ from typing import Any
 from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.reporting.results import AttackResult, PictureRows
 from keras_privpart.auditing.scoring.bounds import Bound
+from keras_privpart.auditing.scoring.information import Bits
 from keras_privpart.auditing.scoring.intervals import Score
 from keras_privpart.errors import AuditError
 from keras_privpart.threat_model import ThreatModel
@@ -36,6 +37,12 @@ class AuditReport:
         bound: on the error of any reconstruction, for the first model; see `bounds.bound`. None where none was computed.
         not_tested: what this audit says nothing about, each a sentence.
         notes: what a reader must know to judge the numbers, each a sentence.
+        decision: what the operator returns, in words: what the headline leakage is beyond.
+        looks: how many looks at the same input attackers had, fewest first.
+        repeats: whether two looks at the same input agree, so that more of them show no more.
+        effort: of the attackers: `"updates"` to begin with, `"full_updates"` of an audit that is given no number of epochs, `"doublings"`
+            at most, and whether it is `"low"`. Empty in reports of schema 2.
+        bits: how many cross, see `information.bits`; None where that is not known.
         pictures: for the page; not part of the JSON.
     """
 
@@ -59,6 +66,11 @@ class AuditReport:
     scored_on: str = ""
     reproduce: str = ""
     bound: Bound | None = None
+    decision: str = ""
+    looks: tuple[int, ...] = (1,)
+    repeats: bool = False
+    effort: Mapping[str, int | bool] = field(default_factory=dict)
+    bits: Bits | None = None
     pictures: PictureRows | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -78,13 +90,36 @@ class AuditReport:
             raise AuditError(f"Received the kind {kind!r}; this audit has {', '.join(self.kinds) or 'none'}. Choose one of them.")
         return found
 
-    def strongest(self, kind: str = RECONSTRUCTION) -> AttackResult:
-        """The attack with the highest headline score on the defended boundary: the one that counts."""
-        return max(self.of(kind), key=lambda r: r.boundary[r.headline].value)
+    def strongest(self, kind: str = RECONSTRUCTION, looks: int | None = None) -> AttackResult:
+        """The strongest attack of a kind on the defended boundary: the one that counts.
 
-    def max_leakage(self, kind: str = RECONSTRUCTION) -> float | None:
+        Args:
+            kind: what was attacked.
+            looks: at the same input; None for the fewest.
+        """
+        # Who has no ceiling had dropped out of the race.
+        return max(self._after(kind, looks), key=lambda r: (bool(r.ceiling), r.strength))
+
+    def max_leakage(self, kind: str = RECONSTRUCTION, looks: int | None = None) -> float | None:
         """The largest leakage over all attacks of a kind, whichever is strongest; None where all are undefined."""
-        return max((r.leakage.value for r in self.of(kind) if r.leakage.value is not None), default=None)
+        return max((r.leakage.value for r in self._after(kind, looks) if r.leakage.value is not None), default=None)
+
+    def _after(self, kind: str, looks: int | None) -> list[AttackResult]:
+        found = self.of(kind)
+        wanted = min(r.looks for r in found) if looks is None else looks
+        after = [r for r in found if r.looks == wanted]
+        if not after:
+            raise AuditError(f"Received looks={looks!r}; this audit has {sorted({r.looks for r in found})} of {kind}. Choose one of them.")
+        return after
+
+    def looks_of(self, kind: str) -> tuple[int, ...]:
+        """How many looks there are results of, fewest first."""
+        return tuple(sorted({r.looks for r in self.of(kind)}))
+
+    @property
+    def low_effort(self) -> bool:
+        """Whether the attackers were trained less than those of an audit that is given no number of epochs."""
+        return bool(self.effort.get("low", False))
 
     # What follows is made of the data by functions of their own, which are loaded when they are called.
 

@@ -14,23 +14,33 @@ from keras_privpart.auditing.scoring.intervals import Leakage, Score
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One attack on the boundary, with its own floor and ceiling.
+    """One attack on the boundary; the strongest ones with a floor and ceiling.
 
     Attributes:
         attack: its name.
         kind: what it is after: `"reconstruction"` or a private attribute, with the protocol where people are told apart.
         headline: the score by which attacks of the kind are compared; higher means that more leaks.
-        boundary, ceiling: every score by name, on the defended boundary and on the undefended one.
-        floors: every score by name, for each floor: `"answer"`, all that the server half answers, and `"top-1"`, which class comes first.
-        floor_from: the floor with the higher headline score: the one that counts.
-        leakage: from the headline scores.
+        boundary, ceiling: every score by name, on the defended boundary and on the undefended one. Without a ceiling the attack was not
+            among the strongest, and neither floors nor ceiling were measured.
+        floors: every score by name, for each floor: `"decision"`, what the operator returns, and `"answer"`, all that the server half
+            answers.
+        floor_from: the floor that the headline leakage is beyond: the decision.
+        leakage: from the headline scores, beyond the decision.
         family: one of `threat_model.ATTACKS`.
         budget: how many examples the attacker was limited to; None for all.
         people: `"same people"` or `"disjoint people"`, see `people`; empty where the audit does not tell people apart.
         known: how many examples the attacker had, 15 % of them to choose weights by.
-        victims: how many it was scored on.
+        victims: how many its numbers are of.
         readings: how the guesses are spread, by `"boundary"`, `"floor"` and `"ceiling"`, for attributes.
         notes: what happened on the way, each a sentence.
+        looks: how many looks at every input the attacker had.
+        beyond_answer: leakage beyond all that the server half answers; None where it was not measured.
+        above_chance: the same above an attacker who sees nothing.
+        floors_by: whose floor counts, by floor, where a simpler attacker's was higher than this one's.
+        chosen_by: its headline score on the victims by which the strongest attack is chosen; None in reports that did not divide them.
+        updates: of its training; None where it has none.
+        at_least: whether more training, or more examples, would have made it stronger, or nobody tried: its number is then a lower limit.
+        curve: its headline score by number of examples, `(examples, score)`; empty where it was not asked for.
     """
 
     attack: str
@@ -48,16 +58,30 @@ class AttackResult:
     victims: int = 0
     readings: Mapping[str, Reading] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    looks: int = 1
+    beyond_answer: Leakage | None = None
+    above_chance: Leakage | None = None
+    floors_by: Mapping[str, str] = field(default_factory=dict)
+    chosen_by: float | None = None
+    updates: int | None = None
+    at_least: bool = False
+    curve: tuple[tuple[int, float], ...] = ()
 
     @property
     def floor(self) -> Mapping[str, Score]:
-        """The scores of the floor that counts."""
-        return self.floors[self.floor_from]
+        """The scores of the floor that counts; empty where none was measured."""
+        return self.floors.get(self.floor_from, {})
 
     @property
     def name(self) -> str:
-        """The attack's, with its budget where it has one: unique within its kind."""
-        return self.attack if self.budget is None else f"{self.attack}, {self.budget:,} examples"
+        """The attack's, with its budget and looks where it has them: unique within its kind."""
+        parts = [self.attack, *([f"{self.budget:,} examples"] if self.budget is not None else [])]
+        return ", ".join([*parts, *([f"{self.looks} looks"] if self.looks > 1 else [])])
+
+    @property
+    def strength(self) -> float:
+        """What attacks of a kind are ordered by."""
+        return self.boundary[self.headline].value if self.chosen_by is None else self.chosen_by
 
 
 @dataclass(frozen=True)
@@ -72,11 +96,18 @@ class PictureRows:
 
 
 def result_from(data: Mapping[str, Any]) -> AttackResult:
+    """Of this schema, or of schema 2, whose floors are called otherwise and whose later fields are missing."""
     sides = {side: _table(data[side]) for side in ("boundary", "ceiling")}
     floors = {name: _table(table) for name, table in data["floors"].items()}
     spread = {side: Reading(tuple(map(tuple, r["confusion"])), tuple(map(tuple, r["roc"]))) for side, r in data["readings"].items()}
-    leakage = Leakage(**data["leakage"])
-    return AttackResult(**{**data, **sides, "floors": floors, "leakage": leakage, "readings": spread, "notes": tuple(data["notes"])})
+    gaps = {
+        name: None if data.get(name) is None else Leakage(**data[name])
+        for name in ("leakage", "beyond_answer", "above_chance")
+        if name in data
+    }
+    curve = tuple((int(n), _number(value)) for n, value in data.get("curve", ()))
+    own = {**sides, **gaps, "floors": floors, "readings": spread, "notes": tuple(data["notes"]), "curve": curve}
+    return AttackResult(**{**data, **own})
 
 
 def _table(data: Mapping[str, Any]) -> dict[str, Score]:

@@ -21,6 +21,8 @@ SCORES = {
     "auc": "AUC",
     "advantage": "advantage",
     "tpr_at_fpr": "TPR at 1 % FPR",
+    "rank_1": "rank-1",
+    "mrr": "mean reciprocal rank",
     "majority_rate": "majority rate",
 }
 
@@ -31,17 +33,16 @@ COARSE = 0.4
 
 
 def verdict(report: AuditReport, kind: str) -> str:
-    """What the strongest attack of a kind came to, in two sentences."""
-    best, count = report.strongest(kind), len({result.attack for result in report.of(kind)})
-    score = SCORES[best.headline]
-    at, floor, ceiling = (side[best.headline].value for side in (best.boundary, best.floor, best.ceiling))
-    of = f"the strongest of {count} attacks" if count > 1 else "the only attack"
-    goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {attribute(report, kind)}"
-    facts = (
-        f"From the boundary, {of} ({best.name}) {goal} at {score} {at:.3f}; from an undefended boundary it is {ceiling:.3f}, "
-        f"from the server half's answer alone {floor:.3f}."
-    )
-    return f"{_judgement(best.leakage)} {facts}"
+    """What the strongest attack of a kind came to: leakage beyond the decision, what stands behind it, and what more looks change."""
+    best = report.strongest(kind)
+    parts = [LOW_EFFORT.format(**report.effort)] if report.low_effort else []
+    parts += [_judgement(best.leakage), _facts(report, kind, best), *_beside(best), *_more_looks(report, kind)]
+    return " ".join(parts)
+
+
+LOW_EFFORT = (
+    "Low effort: attackers had {updates:,} updates where a full audit begins with {full_updates:,}, and may find less than there is."
+)
 
 
 def attribute(report: AuditReport, kind: str) -> str:
@@ -49,17 +50,58 @@ def attribute(report: AuditReport, kind: str) -> str:
     return f"{kind} (an attribute that no defence was trained for)" if kind in report.unseen else kind
 
 
+def _facts(report: AuditReport, kind: str, best: AttackResult) -> str:
+    count = len({result.attack for result in report.of(kind)})
+    score, at = SCORES.get(best.headline, best.headline), best.boundary[best.headline].value
+    of = f"the strongest of {count} attacks" if count > 1 else "the only attack"
+    looks = f" after {best.looks} looks" if best.looks > 1 else ""
+    goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {attribute(report, kind)}"
+    facts = f"From the boundary{looks}, {of} ({best.name}) {goal} at {score} {'at least ' if best.at_least else ''}{at:.3f}"
+    beside = []
+    if best.ceiling:
+        beside.append(f"from an undefended boundary it is {best.ceiling[best.headline].value:.3f}")
+    floors = {"decision": "from the decision alone", "answer": "from all that the server half answers"}
+    beside += [f"{words} {best.floors[name][best.headline].value:.3f}" for name, words in floors.items() if name in best.floors]
+    return f"{facts}; {', '.join(beside)}." if beside else f"{facts}."
+
+
+def _beside(best: AttackResult) -> list[str]:
+    """Leakage beyond the answer and above chance, which stand beside the headline wherever they were measured."""
+    parts = []
+    if best.beyond_answer is not None:
+        parts.append(f"beyond all that the server half answers {leakage_text(best.beyond_answer)}")
+    if best.above_chance is not None:
+        parts.append(f"above an attacker who sees nothing {leakage_text(best.above_chance)}")
+    return [f"Leakage is {', '.join(parts)}."] if parts else []
+
+
+def _more_looks(report: AuditReport, kind: str) -> list[str]:
+    """What the same input shows that is seen more often."""
+    if report.repeats and len(report.looks) > 1:
+        return ["Two looks at the same input agree: more of them show no more."]
+    found = []
+    for k in report.looks_of(kind)[1:]:
+        best = report.strongest(kind, k)
+        score, value = SCORES.get(best.headline, best.headline), best.boundary[best.headline].value
+        least = "at least " if best.at_least else ""
+        found.append(f"After {k} looks at the same input it is {score} {least}{value:.3f}, leakage {leakage_text(best.leakage)}.")
+    return found
+
+
 def _judgement(leakage: Leakage) -> str:
     if leakage.value is None:
-        return "Leakage is undefined: an undefended boundary tells hardly more than the answer does."
+        return (
+            "Leakage is undefined: an undefended boundary tells hardly more than the decision does, so that there is nothing to compare "
+            "with. That is no sign of privacy."
+        )
     if leakage.low is not None and leakage.high is not None and leakage.high - leakage.low > COARSE:
         return f"There are too few victims, or too little lies between floor and ceiling, to tell (leakage {leakage_text(leakage)})."
     if leakage.value < LITTLE:
-        how = "hardly more than the answer itself"
+        how = "hardly more than the decision itself"
     elif leakage.value < MUCH:
-        how = "a small part of what an undefended boundary gives away beyond the answer"
+        how = "a small part of what an undefended boundary gives away beyond the decision"
     elif leakage.value < NEARLY_ALL:
-        how = "much of what an undefended boundary gives away beyond the answer"
+        how = "much of what an undefended boundary gives away beyond the decision"
     else:
         how = "nearly all that an undefended boundary gives away, or more"
     return f"The boundary leaks {how} (leakage {leakage_text(leakage)})."
@@ -94,18 +136,44 @@ def summary(report: AuditReport) -> str:
         lines += [f"{kind}: {verdict(report, kind)}", "", *_table(report, kind), ""]
     if not report.kinds:
         lines += ["No attack was carried out.", ""]
+    if report.decision:
+        lines.insert(2, f"Decision: {report.decision}. Attackers had {report.known + report.held_out:,} examples{_effort(report)}.")
+    if report.bits is not None:
+        lines += [f"Bits: {report.bits.words()}", ""]
     if report.bound is not None:
         lines += [f"Bound: {report.bound.words()}", ""]
     lines += ["Not tested:", *(f"  - {text}" for text in report.not_tested), ""]
     lines += [f"Note: {text}" for text in report.notes]
     notes = [f"Note: {r.name}: {note}" for r in report.results for note in r.notes]
+    notes += [f"Note: {r.name}: {text}" for r in report.results for text in (*replaced(r), *curve_words(r))]
     return "\n".join([*lines, *notes, f"{WHAT_THE_INTERVAL_IS} {report.seeds} seed{'s' if report.seeds > 1 else ''}."])
+
+
+def replaced(result: AttackResult) -> list[str]:
+    """Where a simpler attacker's floor counts."""
+    return [f"the {floor}'s floor is that of {name}, which was higher" for floor, name in result.floors_by.items()]
+
+
+def curve_words(result: AttackResult) -> list[str]:
+    """The strongest attack's score by number of examples."""
+    if not result.curve:
+        return []
+    return [f"with {', '.join(f'{n:,} examples {value:.3f}' for n, value in result.curve)} on all victims, one attacker each"]
+
+
+def _effort(report: AuditReport) -> str:
+    """How much the attackers were trained."""
+    if not report.effort:
+        return ""
+    doubled = report.effort["doublings"]
+    more = f", doubled up to {doubled} times while that gained anything" if doubled else ", whether more would help was not tried"
+    return f" and {report.effort['updates']:,} updates{more}"
 
 
 def _table(report: AuditReport, kind: str) -> list[str]:
     best = report.strongest(kind)
-    score = SCORES[best.headline]
-    rows = [("attack", f"{score} (95 %)", "floor", "ceiling", "leakage (95 %)")]
+    score = SCORES.get(best.headline, best.headline)
+    rows: list[tuple[str, ...]] = [("attack", f"{score} (95 %)", "decision", "answer", "ceiling", "leakage (95 %)")]
     rows += [(_marked(r, best), *_cells(r)) for r in report.of(kind)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     text = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -116,7 +184,8 @@ def _marked(result: AttackResult, best: AttackResult) -> str:
     return f"{result.name} *" if result is best else result.name
 
 
-def _cells(result: AttackResult) -> tuple[str, str, str, str]:
+def _cells(result: AttackResult) -> tuple[str, ...]:
     name = result.headline
-    boundary, floor, ceiling = (score_text(name, side[name]) for side in (result.boundary, result.floor, result.ceiling))
-    return boundary, floor, ceiling, leakage_text(result.leakage)
+    sides = (result.boundary, result.floors.get("decision", {}), result.floors.get("answer", {}), result.ceiling)
+    cells = [score_text(name, side[name]) if name in side else "-" for side in sides]
+    return (f"{'≥ ' if result.at_least else ''}{cells[0]}", *cells[1:], leakage_text(result.leakage) if result.ceiling else "-")

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from keras_privpart.auditing.scoring.evidence import Evidence
 
+DECISION, ANSWER = "decision", "answer"
 RESAMPLES = 1000
 LEAKAGE_LIMIT = 1.5
 _CHUNK = 4_000_000  # weights held at a time
@@ -48,7 +49,11 @@ class Leakage:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All scores of one attack by name: on the boundary, on every floor, and on the ceiling; `floor` names the floor that counts."""
+    """All scores of one attack by name: on the boundary, on every floor, and on the ceiling; `floor` names the floor that counts.
+
+    `leakage` is beyond that floor, `beyond_answer` beyond all that the server half answers, `above_chance` above who sees nothing; the
+    latter two are None where there is no such side.
+    """
 
     headline: str
     boundary: Mapping[str, Score]
@@ -56,25 +61,66 @@ class Comparison:
     floor: str
     ceiling: Mapping[str, Score]
     leakage: Leakage
+    beyond_answer: Leakage | None = None
+    above_chance: Leakage | None = None
 
 
-def compare(boundary: Side, floors: Mapping[str, Side], ceiling: Side, seed: int = 0, people: np.ndarray | None = None) -> Comparison:
-    """Scores one attack against its floors and its ceiling, on the same victims; the floor with the higher headline score counts.
+def compare(
+    boundary: Side,
+    floors: Mapping[str, Side],
+    ceiling: Side,
+    seed: int = 0,
+    people: np.ndarray | None = None,
+    chance: Side | None = None,
+    reported: np.ndarray | None = None,
+) -> Comparison:
+    """Scores one attack against its floors and its ceiling, on the same victims.
 
     Args:
         boundary, ceiling: evidence of every model and attacker seed.
-        floors: the same by name.
+        floors: the same by name. The one named `"decision"` counts; without one, that with the highest headline score.
         seed: of the resamples.
         people: whose picture each victim is `[n]`: then people are drawn, not pictures, which are alike within a person.
+        chance: evidence of who sees nothing.
+        reported: which victims count `[n]`; None for all.
     """
-    headline = boundary[0][0].headline
-    units = None if people is None else people[: len(boundary[0][0])]
-    sides = {name: _Drawn.of(side, seed, units) for name, side in {"boundary": boundary, "ceiling": ceiling}.items()}
-    drawn_floors = {name: _Drawn.of(side, seed, units) for name, side in floors.items()}
-    strongest = max(drawn_floors, key=lambda name: drawn_floors[name].means[headline].mean())
-    leakage = _leakage(*(side.of_score(headline) for side in (sides["boundary"], drawn_floors[strongest], sides["ceiling"])))
-    tables = {name: drawn.table() for name, drawn in drawn_floors.items()}
-    return Comparison(headline, sides["boundary"].table(), tables, strongest, sides["ceiling"].table(), leakage)
+    headline, count = boundary[0][0].headline, len(boundary[0][0])
+    units = None if people is None else people[:count]
+    counted = None if reported is None or reported.all() else reported[:count]
+
+    def drawn(side: Side) -> _Drawn:
+        return _Drawn.of(side, seed, units, counted)
+
+    above, below = drawn(boundary).of_score(headline), drawn(ceiling)
+    sides = {name: drawn(side) for name, side in floors.items()}
+    counts = DECISION if DECISION in sides else max(sides, key=lambda name: sides[name].means[headline].mean())
+    ceilings = below.of_score(headline)
+    beyond = {name: _leakage(above, side.of_score(headline), ceilings) for name, side in sides.items()}
+    return Comparison(
+        headline=headline,
+        boundary=drawn(boundary).table(),
+        floors={name: side.table() for name, side in sides.items()},
+        floor=counts,
+        ceiling=below.table(),
+        leakage=beyond[counts],
+        beyond_answer=beyond.get(ANSWER),
+        above_chance=None if chance is None else _leakage(above, drawn(chance).of_score(headline), ceilings),
+    )
+
+
+def table_of(
+    side: Side, seed: int = 0, people: np.ndarray | None = None, reported: np.ndarray | None = None
+) -> tuple[str, dict[str, Score]]:
+    """The headline's name and all scores of one side alone; arguments as for `compare`."""
+    count = len(side[0][0])
+    counted = None if reported is None or reported.all() else reported[:count]
+    return side[0][0].headline, _Drawn.of(side, seed, None if people is None else people[:count], counted).table()
+
+
+def mean_score(side: Side, among: np.ndarray) -> float:
+    """The headline score among some victims `[n]`, averaged over seeds, then models; no number where they do not tell."""
+    among = among[: len(side[0][0])].astype("float64")
+    return float(np.mean([np.mean([e.scores(among)[e.headline] for e in model]) for model in side]))
 
 
 def leakage_of(attack: float, floor: float, ceiling: float, attacks: np.ndarray, floors: np.ndarray, ceilings: np.ndarray) -> Leakage:
@@ -103,10 +149,10 @@ class _Drawn:
     means: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, side: Side, seed: int, units: np.ndarray | None) -> _Drawn:
+    def of(cls, side: Side, seed: int, units: np.ndarray | None, counted: np.ndarray | None = None) -> _Drawn:
         evidence = [e for model in side for e in model]
-        chunks = [[e.scores(weights) for e in evidence] for weights in _resamples(len(evidence[0]), seed, units)]
-        whole = [e.scores() for e in evidence]
+        chunks = [[e.scores(weights) for e in evidence] for weights in _resamples(len(evidence[0]), seed, units, counted)]
+        whole = [e.scores(None if counted is None else counted.astype("float64")) for e in evidence]
         resamples = {name: np.concatenate([np.mean([s[name] for s in chunk], axis=0) for chunk in chunks]) for name in whole[0]}
         return cls(resamples, {name: np.array([s[name] for s in whole], "float64").reshape(len(side), -1) for name in whole[0]})
 
@@ -141,17 +187,20 @@ def _leakage(
     return Leakage(value, low, high)
 
 
-def _resamples(victims: int, seed: int, units: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def _resamples(victims: int, seed: int, units: np.ndarray | None = None, counted: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """How often each victim is drawn, `[chunk, victims]`, in chunks that sum up to 1,000 rows; the same for the same seed.
 
-    With `units`, whole units are drawn: the victims of one count alike.
+    With `units`, whole units are drawn: the victims of one count alike. With `counted`, only those victims are.
     """
     rng, left = np.random.default_rng(seed), RESAMPLES
-    index = np.arange(victims) if units is None else np.unique(units, return_inverse=True)[1].reshape(-1)
+    among = np.flatnonzero(np.ones(victims, bool) if counted is None else counted)
+    index = np.arange(len(among)) if units is None else np.unique(units[among], return_inverse=True)[1].reshape(-1)
     count = int(index.max()) + 1
     while left:
         rows = min(left, max(1, _CHUNK // victims))
-        yield rng.multinomial(count, np.full(count, 1 / count), size=rows).astype("float64")[:, index]
+        weights = np.zeros((rows, victims))
+        weights[:, among] = rng.multinomial(count, np.full(count, 1 / count), size=rows)[:, index]
+        yield weights
         left -= rows
 
 

@@ -97,6 +97,7 @@ def test_a_report_as_a_long_table(monkeypatch):
         "family": "decoder",
         "budget": None,
         "people": "",
+        "looks": 1,
         "given": "floor: answer",
         "score": "ssim",
         "headline": True,

@@ -33,8 +33,8 @@ def decoder(name, boundary, floor, ceiling, leakage):
         "reconstruction",
         "ssim",
         boundary,
-        {"answer": floor, "top-1": {"ssim": score(0.4), "mse": score(0.03), "psnr": score(16.0)}},
-        "answer",
+        {"decision": floor, "answer": {"ssim": score(0.57), "mse": score(0.03), "psnr": score(16.0)}},
+        "decision",
         ceiling,
         Leakage(leakage, leakage - 0.02, leakage + 0.02),
         notes=("boundary: <tripped>",),
@@ -107,7 +107,7 @@ def test_summary_tells_all(report):
 def test_json_comes_back(report):
     text = json.dumps(report.to_json(), allow_nan=False)
     data = json.loads(text)
-    assert data["schema"] == 2
+    assert data["schema"] == 3
     assert data["strongest"]["reconstruction"] == {"attack": "strong", "max_leakage": 0.17}
     back = AuditReport.from_json(data)
     assert back.pictures is None
@@ -143,8 +143,12 @@ def test_contract_summary_is_small_and_dateless(report):
         "ceiling": 0.95,
         "leakage": 0.12,
         "leakage_interval": [0.1, 0.14],
+        "at_least": False,
         "max_leakage": 0.17,
+        "leakage_beyond_answer": None,
+        "leakage_above_chance": None,
         "attacks": 2,
+        "looks": {},
     }
     assert summary["kinds"]["Male"]["leakage"] is None
     assert summary["task_accuracy"] == {"defended": 0.91, "reference": None}
@@ -265,7 +269,7 @@ def test_unreadable_reports(tmp_path, text):
 @pytest.mark.parametrize(
     ("leakage", "words"),
     [
-        (Leakage(0.04, 0.0, 0.1), "hardly more than the answer itself"),
+        (Leakage(0.04, 0.0, 0.1), "hardly more than the decision itself"),
         (Leakage(0.5, 0.45, 0.55), "leaks much of"),
         (Leakage(0.95, 0.9, 1.0), "nearly all"),
         (Leakage(0.4, 0.1, 0.8), "too few victims"),

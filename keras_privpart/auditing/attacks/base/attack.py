@@ -38,16 +38,24 @@ class Attack(Repeatable, ABC):
             know the server half, and the architecture of the device half.
         concurrent: whether it may be carried out while other attacks are: it draws nothing from the global random state but through a
             `Learner`.
+        cheap: whether it takes seconds, without training: it is carried out first and at every seat, and a floor of a trained attack that
+            is lower than a cheap one's is replaced by that.
     """
 
     family: str
     needs: frozenset[str] = frozenset((DATA, QUERIES))
     concurrent: bool = False
+    cheap: bool = False
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.kind = kind
         self.notes: tuple[str, ...] = ()
+
+    @property
+    def trains(self) -> bool:
+        """Whether more epochs may make it stronger."""
+        return self.concurrent and not self.cheap
 
     @abstractmethod
     def inapplicable(self, samples: Samples) -> str | None:
