@@ -68,10 +68,8 @@ def attack_run(
             progress=progress,
             **options,
         )
-    report = replace(
-        report,
-        reproduce=_command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks),
-    )
+    command = _command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks)
+    report = replace(report, reproduce=f"{command} --curve" if curve else command)
     report.save(folder, overwrite=overwrite, pictures=pictures)
     return report
 
