@@ -44,8 +44,8 @@ class ThreatModel:
         PrivPartError: nothing is private, or a field has a value that is none of these.
 
     Example:
-        >>> print(ThreatModel(private=("Male",)).attacks())
-        ('decoder', 'white-box inversion', 'generative prior', 'attribute probe', 'unseen attribute', 'de-censoring')
+        >>> print(ThreatModel(input_private=False, private=("Male",)).attacks())
+        ('attribute probe', 'unseen attribute', 'de-censoring')
     """
 
     private: tuple[str, ...] = ()
@@ -81,9 +81,10 @@ class ThreatModel:
         """Families of attacks that an audit must try, given what the attacker knows, each a member of `ATTACKS`."""
         found: list[str] = []
         if self.input_private:
-            found += ["decoder"] if self.learns else []
+            found += ["kernel posterior", "decoder"] if self.learns else []
             found += ["white-box inversion"] if self.device_weights else []
             found += ["generative prior"] if self.device_weights else []
+            found += ["re-identification"] if self.device_weights and self.data != "none" else []
             found += ["shadow model"] if not self.device_weights and not (self.queries and self.data != "none") else []
         if self.private:
             found += ["attribute probe", "unseen attribute", "de-censoring"] if self.learns else ["shadow model"]
@@ -131,6 +132,7 @@ class ThreatModel:
 
 
 ATTACKS = (
+    "kernel posterior",
     "decoder",
     "white-box inversion",
     "generative prior",
@@ -139,5 +141,6 @@ ATTACKS = (
     "unseen attribute",
     "de-censoring",
     "identification",
+    "re-identification",
     "membership",
 )

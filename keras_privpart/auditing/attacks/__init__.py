@@ -11,10 +11,12 @@ from keras_privpart.auditing.attacks.inference.membership import MEMBER, Members
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation, from_reconstruction
 from keras_privpart.auditing.attacks.inference.trees import TreesAttack
+from keras_privpart.auditing.attacks.linkage import LinkageAttack
 from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack
+from keras_privpart.auditing.attacks.reconstruction.kernel_posterior import KernelPosteriorAttack
 from keras_privpart.auditing.attacks.reconstruction.unsplit import UnsplitAttack
 from keras_privpart.auditing.attacks.reconstruction.white_box_inversion import WhiteBoxAttack
 from keras_privpart.auditing.attacks.shadow import ShadowAttack
@@ -31,6 +33,8 @@ __all__ = [
     "DeepPriorAttack",
     "Effort",
     "InversionAttack",
+    "KernelPosteriorAttack",
+    "LinkageAttack",
     "MembershipAttack",
     "ProbeAttack",
     "ShadowAttack",

@@ -10,9 +10,11 @@ from keras_privpart.auditing.attacks.inference.membership import MembershipAttac
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
 from keras_privpart.auditing.attacks.inference.translated import from_reconstruction
 from keras_privpart.auditing.attacks.inference.trees import TreesAttack
+from keras_privpart.auditing.attacks.linkage import LinkageAttack
 from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
+from keras_privpart.auditing.attacks.reconstruction.kernel_posterior import KernelPosteriorAttack
 from keras_privpart.auditing.attacks.reconstruction.unsplit import UnsplitAttack
 from keras_privpart.auditing.attacks.reconstruction.white_box_inversion import WhiteBoxAttack
 from keras_privpart.auditing.attacks.shadow import ShadowAttack
@@ -47,7 +49,13 @@ def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] =
         private, pictures, unseen: as for `standard`.
     """
     decoders = [*((size, loss) for size in SIZES for loss in LOSSES), *((size, "mixed") for size in SIZES[1:])]
-    found: list[Attack] = [DecoderAttack(size, loss, pictures) for size, loss in decoders]
+    found: list[Attack] = [
+        KernelPosteriorAttack(keep=pictures),
+        KernelPosteriorAttack("mse", pictures),
+        LinkageAttack(),
+        LinkageAttack(False),
+    ]
+    found += [DecoderAttack(size, loss, pictures) for size, loss in decoders]
     found += [WhiteBoxAttack(keep=pictures), WhiteBoxAttack(DecoderAttack("large", "mixed"), keep=pictures)]
     found += [DeepPriorAttack(keep=pictures), AutoencoderAttack(keep=pictures), UnsplitAttack(keep=pictures)]
     found += [ShadowAttack(DecoderAttack("large", "mixed", pictures)), ProbeAttack(TASK, "mlp"), MembershipAttack()]

@@ -108,4 +108,33 @@ class Guesses(Evidence):
         return scores
 
 
-KINDS: dict[str, type[Evidence]] = {"Pictures": Pictures, "Guesses": Guesses}
+@dataclass(frozen=True)
+class Ranks(Evidence):
+    """Where the truth stood among candidates.
+
+    Attributes:
+        first: how likely the attacker named each victim, `[n]`: 1 or 0, ties counting their share.
+        reciprocal: 1 / rank of the truth, `[n]`, averaged over ties.
+        candidates: how many there were, the truth among them, `[n]`.
+    """
+
+    first: np.ndarray
+    reciprocal: np.ndarray
+    candidates: np.ndarray
+
+    @property
+    def headline(self) -> str:
+        return "rank_1"
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def scores(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        return {
+            "rank_1": metrics.mean(self.first, weights),
+            "mean_reciprocal_rank": metrics.mean(self.reciprocal, weights),
+            "chance": metrics.mean(1 / self.candidates, weights),
+        }
+
+
+KINDS: dict[str, type[Evidence]] = {"Pictures": Pictures, "Guesses": Guesses, "Ranks": Ranks}

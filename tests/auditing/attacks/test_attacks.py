@@ -9,6 +9,8 @@ from keras_privpart.auditing.attacks import (
     DecoderAttack,
     DeepPriorAttack,
     Effort,
+    KernelPosteriorAttack,
+    LinkageAttack,
     MembershipAttack,
     ProbeAttack,
     ShadowAttack,
@@ -31,6 +33,10 @@ from keras_privpart.threat_model import ATTACKS
 EFFORT = Effort(epochs=4, batch_size=32, iterations=30)
 SMALL = DecoderAttack("small", "mse", keep=4)  # one for all that use a decoder: it compiles once for each shape
 ROWS = {
+    "kernel posterior": lambda: KernelPosteriorAttack(keep=4),
+    "kernel posterior, mse": lambda: KernelPosteriorAttack("mse", keep=4),
+    "linkage, same class": LinkageAttack,
+    "linkage, all": lambda: LinkageAttack(same_class=False),
     "decoder, small mse": lambda: SMALL,
     "decoder, small l1": lambda: DecoderAttack("small", "l1", keep=4),
     "linear": lambda: ProbeAttack("odd", "linear"),
@@ -107,7 +113,9 @@ def headline(*args, **kwargs):
 
 def values(evidence):
     """What the attacker said of every victim, as an array."""
-    return evidence.probabilities if evidence.headline == "auc" else evidence.ssim
+    return {"auc": lambda: evidence.probabilities, "ssim": lambda: evidence.ssim, "rank_1": lambda: evidence.reciprocal}[
+        evidence.headline
+    ]()
 
 
 @pytest.mark.parametrize("make", ROWS.values(), ids=ROWS)
@@ -125,7 +133,8 @@ def test_contract(make, sides, views, monkeypatch):
     assert first.scores()[first.headline] > blind + 0.1
     # Same seed, same attacker, whatever it was fitted on before; another seed, another one.
     np.testing.assert_allclose(values(answers(attack, full_view, sides)), values(first), atol=1e-4)
-    assert np.abs(values(answers(attack, full_view, sides, seed=1)) - values(first)).max() > 1e-5
+    if not getattr(attack, "cheap", False):  # what trains nothing draws nothing
+        assert np.abs(values(answers(attack, full_view, sides, seed=1)) - values(first)).max() > 1e-5
 
     # A fit looks at the attacker's own examples only, and no oftener than the effort allows: some attacks train two networks, each twice.
     steps = []
@@ -136,7 +145,8 @@ def test_contract(make, sides, views, monkeypatch):
     looked_at = np.concatenate([np.zeros((0, 8, 8, 1)), *noisy_view.looked_at])
     victims = {x.tobytes() for x in sides[2].x}
     assert not any(x.astype("float32").tobytes() in victims for x in looked_at)
-    assert len(looked_at) <= 4 * (2 + 2) * (len(sides[0]) + len(sides[1]))
+    most = 24 if getattr(attack, "cheap", False) else 4 * (2 + 2)  # who does not train may look oftener
+    assert len(looked_at) <= most * (len(sides[0]) + len(sides[1]))
     assert all(count <= 7 for count in steps)
 
 
