@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -31,6 +32,7 @@ class AdversarialStep(SeveralWorkers):
     server: keras.Model
     adversaries: tuple[Adversary, ...]
     regularizers: tuple[Regularizer, ...]
+    regularizer_states: list[keras.layers.Layer | None]
     roster: Roster
     initial: str | None
     mode: str
@@ -114,8 +116,7 @@ class AdversarialStep(SeveralWorkers):
         """The boundary, and the regularisers' penalties on it."""
         if not any(r.needs_input_gradient for r in self.regularizers):
             boundary = as_list(self.device(x, training=training))
-            crossing = Crossing(x, boundary, task, private, self.optimizer.iterations)
-            return boundary, [r.penalty(crossing) for r in self.regularizers]
+            return boundary, self._penalties(Crossing(x, boundary, task, private, self.optimizer.iterations, training=training))
         x = tf.nest.map_structure(tf.convert_to_tensor, x)
         if not all(t.dtype.is_floating for t in tf.nest.flatten(x)):
             raise TrainingError("Received whole numbers as inputs; a JacobianPenalty expects floating-point ones. Cast them.")
@@ -126,8 +127,11 @@ class AdversarialStep(SeveralWorkers):
         def input_gradient(tensors: list[Any], along: list[Any]) -> Any:
             return tape.gradient(tensors, x, output_gradients=along)
 
-        crossing = Crossing(x, boundary, task, private, self.optimizer.iterations, input_gradient)
-        return boundary, [r.penalty(crossing) for r in self.regularizers]
+        crossing = Crossing(x, boundary, task, private, self.optimizer.iterations, input_gradient, training)
+        return boundary, self._penalties(crossing)
+
+    def _penalties(self, crossing: Crossing) -> list[Any]:
+        return [r.penalty(replace(crossing, state=s)) for r, s in zip(self.regularizers, self.regularizer_states, strict=True)]
 
     def _weighted(self, penalties: Sequence[Any]) -> list[Any]:
         """The penalties that the halves mind, times their weights, for one replica."""

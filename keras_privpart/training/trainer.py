@@ -92,6 +92,7 @@ class AdversarialTrainer(AdversarialStep):
         self.device = self.partition.device
         self.server = self.partition.server
         boundary_shapes = [tuple(spec.shape[1:]) for spec in self.partition.boundary.tensors]
+        self.regularizer_states = [r.state(self.partition.boundary) for r in self.regularizers]
         self.roster = Roster(self.adversaries, boundary_shapes, tuple(self.device.inputs[0].shape[1:]), pool)
         self.trackers = [
             tuple(keras.metrics.Mean(name=f"{a.name}_{what}") for what in ("loss", "guess", "recovered")) for a in self.adversaries

@@ -48,6 +48,9 @@ SCHEDULES = {
 REGULARIZERS = {
     "DistanceCorrelation": lambda w: regularizers.DistanceCorrelation(w),
     "ConditionalEntropy": lambda w: regularizers.ConditionalEntropy(3, weight=w),
+    "BitsBeyondClass": lambda w: regularizers.BitsBeyondClass(3, stddev=0.1, weight=w, with_noise=False),
+    "BitsBeyondClass, schedule": lambda w: regularizers.BitsBeyondClass(3, 0.1, 0.5, schedules.LinearWeight(w, w, 1), with_noise=False),
+    "ClassMeanPull": lambda w: regularizers.ClassMeanPull(3, stddev=0.1, weight=w, with_noise=False),
     "JacobianPenalty": lambda w: regularizers.JacobianPenalty(w, projections=2),
     "AttributeDependence": lambda w: regularizers.AttributeDependence("Male", weight=w),
     "AttributeDependence, number": lambda w: regularizers.AttributeDependence("age", weight=schedules.LinearWeight(w, w, 1)),

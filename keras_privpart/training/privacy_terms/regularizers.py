@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,62 +11,20 @@ from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.privacy_terms import dependence
 from keras_privpart.training.privacy_terms.goals import class_labels
-from keras_privpart.training.privacy_terms.schedules import Weight, check_number, checked_weight, weight_config
+from keras_privpart.training.privacy_terms.rate import BitsBeyondClass, ClassMeanPull
+from keras_privpart.training.privacy_terms.regularizer import Crossing, Regularizer, positive
+from keras_privpart.training.privacy_terms.schedules import Weight, check_number
 
-
-@dataclass(frozen=True)
-class Crossing:
-    """What a regulariser may look at: one batch on its way across the boundary.
-
-    Attributes:
-        x: the device half's input.
-        boundary: the boundary's tensors, each `[batch, ...]`, as they cross, channel included.
-        task: the task's target.
-        private: the private attributes by name.
-        step: how many steps the halves have made.
-        input_gradient: from tensors of the boundary, and one of the same shape for each, to the gradient, by `x`, of the sum of their
-            products.
-    """
-
-    x: Any
-    boundary: list[Any]
-    task: Any
-    private: Mapping[str, Any]
-    step: Any
-    input_gradient: Callable[[list[Any], list[Any]], Any] | None = None
-
-
-class Regularizer(abc.ABC):
-    """Base of all regularisers: the halves minimise the task's loss plus `weight` times the penalty.
-
-    Under `tf.distribute` every replica takes the penalty over its own part of the batch.
-
-    Args:
-        weight: a number or a function of the step (`schedules`). 0 leaves the halves exactly as plain training would.
-        name: names its metric.
-    """
-
-    # Whether `Crossing.input_gradient` is wanted, which costs a second pass back through the device half.
-    needs_input_gradient = False
-
-    def __init__(self, weight: Weight, name: str) -> None:
-        self.weight = checked_weight(weight, name)
-        self.name = name
-
-    @abc.abstractmethod
-    def penalty(self, crossing: Crossing) -> Any:
-        """The penalty of a batch, a float32 scalar."""
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"weight": weight_config(self.weight), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Regularizer:
-        weight = config["weight"]
-        if isinstance(weight, dict):
-            config = {**config, "weight": keras.saving.deserialize_keras_object(weight)}
-        return cls(**config)
+__all__ = [
+    "AttributeDependence",
+    "BitsBeyondClass",
+    "ClassMeanPull",
+    "ConditionalEntropy",
+    "Crossing",
+    "DistanceCorrelation",
+    "JacobianPenalty",
+    "Regularizer",
+]
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -104,7 +59,7 @@ class ConditionalEntropy(Regularizer):
         if not isinstance(classes, int) or classes < 1:
             raise TrainingError(f"Received classes={classes!r} for {name!r}; expected a whole number from 1. Give the task's classes.")
         self.classes = classes
-        self.stddev = _positive("stddev", stddev, name)
+        self.stddev = positive("stddev", stddev, name)
 
     def penalty(self, crossing: Crossing) -> Any:
         labels = class_labels(crossing.task, type(self).__name__)
@@ -151,7 +106,7 @@ class JacobianPenalty(Regularizer):
             raise TrainingError(f"Received projections={projections!r} for {name!r}; expected a whole number from 1.")
         check_number("limit", limit, name)
         self.projections = projections
-        self.stddev = _positive("stddev", stddev, name)
+        self.stddev = positive("stddev", stddev, name)
         self.limit = float(limit)
         self.seed = seed
 
@@ -209,10 +164,3 @@ class AttributeDependence(Regularizer):
 
 def _flat_input(x: Any) -> tf.Tensor:
     return dependence.flat([tf.convert_to_tensor(t) for t in tf.nest.flatten(x)])
-
-
-def _positive(argument: str, value: Any, owner: str) -> float:
-    check_number(argument, value, owner)
-    if value == 0:
-        raise TrainingError(f"Received {argument}=0 for {owner!r}; expected a number above 0.")
-    return float(value)
