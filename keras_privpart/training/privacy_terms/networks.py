@@ -28,12 +28,15 @@ class _Budget(NamedTuple):
     hidden: int  # units of the dense path, at most
     conv_macs: int  # multiply-adds of one convolution, an image
     dense_weights: int  # weights of the dense path
+    depth: int = 1  # hidden layers of the dense path
+    refinements: int = 0  # times that the sum of both paths is looked at again
 
 
 _BUDGETS: dict[str, _Budget] = {
     "small": _Budget(channels=16, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
     "medium": _Budget(channels=32, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
     "large": _Budget(channels=64, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
+    "deep": _Budget(channels=32, blocks=1, hidden=1024, conv_macs=3_000_000, dense_weights=3_000_000, depth=3, refinements=2),
     "huge": _Budget(channels=128, blocks=4, hidden=2048, conv_macs=20_000_000, dense_weights=20_000_000),
 }
 _PROBES = ("linear", "mlp", "conv")
@@ -74,7 +77,12 @@ def decoder(boundary_shapes: Sequence[Shape], image_shape: Shape, size: str = "m
         raise TrainingError(f"Received the size {size!r}; expected one of {list(_BUDGETS)}. Choose one of them.")
     budget, pixels = _BUDGETS[size], _image_shape(image_shape)
     tensors = [_normalised(x) for x in inputs]
-    picture = layers.Add(name="paths")([_conv_path(tensors, pixels, budget), _dense_path(tensors, pixels, budget)])
+    features = _conv_features(tensors, pixels, budget)
+    guess = layers.Conv2D(pixels[2], 1, dtype="float32", name="conv_path")(features)
+    picture = layers.Add(name="paths")([guess, _dense_path(tensors, pixels, budget)])
+    for _ in range(budget.refinements):
+        closer = layers.Conv2D(features.shape[-1], 3, padding="same", activation="relu")(layers.Concatenate()([picture, features]))
+        picture = layers.Add()([picture, layers.Conv2D(pixels[2], 3, padding="same", dtype="float32")(closer)])
     picture = layers.Activation("sigmoid", dtype="float32", name="image")(picture)
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], picture, name=name)
 
@@ -170,8 +178,8 @@ def _as_grid(x: Any) -> Any | None:
     return None
 
 
-def _conv_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: _Budget) -> Any:
-    height, width, colours = image_shape
+def _conv_features(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: _Budget) -> Any:
+    height, width, _ = image_shape
     most = max(_MIN_CHANNELS, min(budget.channels, _CHANNELS_A_PIXEL * min(height, width)))
 
     def conv(x: Any) -> Any:
@@ -197,8 +205,7 @@ def _conv_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget
         h, w = _doubled(h, height), _doubled(w, width)
         x = conv(_resized(x, h, w))
     skips = [_resized(layers.Conv2D(x.shape[-1], 1)(g), height, width) for g in grids]
-    x = conv(layers.Add()([_resized(x, height, width), *skips]))
-    return layers.Conv2D(colours, 1, dtype="float32", name="conv_path")(x)
+    return conv(layers.Add()([_resized(x, height, width), *skips]))
 
 
 def _doubled(side: int, limit: int) -> int:
@@ -217,7 +224,10 @@ def _resized(x: Any, height: int, width: int) -> Any:
 
 def _dense_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: _Budget) -> Any:
     flat, pixels = _flat(tensors), math.prod(image_shape)
-    x = layers.Dense(_units(budget.hidden, budget.dense_weights, flat.shape[-1] + pixels), activation="relu", name="dense_hidden")(flat)
+    units = _units(budget.hidden, budget.dense_weights, flat.shape[-1] + pixels + (budget.depth - 1) * budget.hidden)
+    x = layers.Dense(units, activation="relu", name="dense_hidden")(flat)
+    for _ in range(budget.depth - 1):
+        x = layers.Add()([x, layers.Dense(units, activation="relu")(x)])
     return layers.Reshape(image_shape)(layers.Dense(pixels, dtype="float32", name="dense_path")(x))
 
 
