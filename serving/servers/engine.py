@@ -188,9 +188,19 @@ class Engine:
     def follow(self, bundle: Path, contracts: list[Contract], tls: Tls | None) -> None:
         """The server has loaded its models: from now on `refresh` follows the bundle."""
         if self._configuration is not None:
-            self._configuration.hide_key()
+            self.has_loaded()
             self._control = Control(self.own_address, tls)
             self._follower = Follower(bundle, contracts, self._configuration, self._control, self.address)
+
+    def has_loaded(self) -> None:
+        """The server has read all that it reads at its start: the file with its key goes."""
+        if self._configuration is not None:
+            self._configuration.hide_key()
+
+    @property
+    def started(self) -> bool:
+        """Whether `stop` is still to come."""
+        return self._process is not None
 
     @property
     def own_address(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import time
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +13,43 @@ from keras_privpart.errors import EngineError
 
 from .choice import free_port
 from .engine import PAUSE_SECONDS, Engine, StopFlag, start
+
+_LOG = logging.getLogger("keras_privpart.serving")
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_TRIES = 3
+
+
+class Replica:
+    """One of several servers: started again when it ends by itself, later each time that it does not come to serve in between."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.failures = 0  # since it last served
+        self._serves = True
+        self._due: float | None = None
+
+    def step(self) -> None:
+        """Looks once, and does what is due."""
+        if self._due is not None:
+            if time.monotonic() >= self._due:
+                self._due, self._serves = None, False
+                self.engine.relaunch()
+            return
+        code = self.engine.exit_status()
+        if code is not None:
+            pause = min(_FIRST_PAUSE * 2**self.failures, _LONGEST_PAUSE)
+            self.failures += 1
+            self._due = time.monotonic() + pause
+            _LOG.warning(
+                "The replica at %s ended with status %s.%s It is started again in %.3g s; the others serve on.\n%s",
+                self.engine.address, code, self.engine.load_failure(), pause, self.engine.last_lines(),
+            )  # fmt: skip
+        elif self._serves:
+            self.engine.refresh()
+        elif _listens(self.engine.own_address):  # which a server does when it has loaded its models
+            self.failures, self._serves = 0, True
+            self.engine.has_loaded()
+            _LOG.info("The replica at %s serves again.", self.engine.address)
 
 
 class Replicas:
@@ -36,15 +75,17 @@ class Replicas:
         return "\n".join(engine.describe() for engine in self.engines)
 
     def wait(self, stop: StopFlag | None = None) -> None:
-        """Blocks as long as all servers run, or until the flag is raised.
+        """Blocks until the flag is raised. A server that ends by itself is started again; meanwhile the others serve on.
 
         Raises:
-            EngineError: one ended by itself; with the last lines of its log.
+            EngineError: none serves, and each was started three times in vain; with the last lines of the first one's log.
         """
-        while any(engine._process is not None for engine in self.engines) and not (stop is not None and stop.raised):
-            for engine in self.engines:
-                engine.check_alive()
-                engine.refresh()
+        replicas = [Replica(engine) for engine in self.engines]
+        while any(engine.started for engine in self.engines) and not (stop is not None and stop.raised):
+            for replica in replicas:
+                replica.step()
+            if all(replica.failures > _TRIES for replica in replicas):
+                raise EngineError(f"No replica serves, after {_TRIES} restarts of each.\n{self.engines[0].last_lines()}")
             time.sleep(PAUSE_SECONDS)
 
     def stop(self) -> None:
@@ -86,3 +127,12 @@ def start_replicas(
             engine.stop()
         raise
     return Replicas(engines)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from keras_privpart import errors
 from keras_privpart.serving import Client, ServerTls, make_certificates, start, start_replicas
-from keras_privpart.serving.servers import choice
+from keras_privpart.serving.servers import choice, replicas
 from keras_privpart.serving.servers.commands import binary_command, docker_command, local_command, server_flags
 from keras_privpart.serving.servers.configuration import Configuration
 from keras_privpart.serving.servers.engine import StopFlag
@@ -295,19 +296,48 @@ def test_a_configuration_that_cannot_be_made_leaves_nothing(bundle, tmp_path, mo
 # Replicas.
 
 
-def test_replicas_take_turns_and_stop_together(bundle, images):
+def test_a_replica_that_dies_is_started_again_while_the_others_serve_on(bundle, images, caplog):
+    caplog.set_level("INFO", "keras_privpart.serving")
+    stop = StopFlag()
     with start_replicas(2, bundle.path, 0, prefer="local") as running:
         assert len(set(running.addresses)) == 2
         assert running.describe().count("it is not TensorFlow Serving") == 2
-        with Client(bundle.path, running.addresses, timeout=20) as client:
-            client.wait_for_ready(20)
-            assert client.predict(images).shape == (11, 5)
-            os.kill(running.engines[0]._process.pid, signal.SIGKILL)
-            for _ in range(4):
+        waiting = threading.Thread(target=running.wait, args=(stop,))
+        waiting.start()
+        try:
+            with Client(bundle.path, running.addresses, timeout=20) as client:
+                client.wait_for_ready(20)
+                assert client.predict(images).shape == (11, 5)
+                os.kill(running.engines[0]._process.pid, signal.SIGKILL)
+                for _ in range(4):
+                    assert client.predict(images[:1]).shape == (1, 5)
+            with Client(bundle.path, running.addresses[0], timeout=20) as client:
+                client.wait_for_ready(60)
                 assert client.predict(images[:1]).shape == (1, 5)
-        with pytest.raises(errors.EngineError, match="ended with status -9"):
-            running.wait()
+            end = time.monotonic() + 20
+            while "serves again" not in caplog.text and time.monotonic() < end:
+                time.sleep(0.05)
+        finally:
+            stop.up()
+            waiting.join()
+    died, back = [record.getMessage() for record in caplog.records]
+    assert f"The replica at {running.addresses[0]} ended with status -9. It is started again in 1 s; the others serve on." in died
+    assert back == f"The replica at {running.addresses[0]} serves again."
     assert not any(listens(int(address.rpartition(":")[2])) for address in running.addresses)
+    for engine in running.engines:
+        engine.log_path.unlink(missing_ok=True)
+
+
+def test_replicas_that_all_fail_again_and_again_are_given_up(bundle, monkeypatch, caplog):
+    """Pauses grow while none serves; nothing is restarted for ever."""
+    monkeypatch.setattr(replicas, "_FIRST_PAUSE", 0.01)
+    with start_replicas(2, bundle.path, 0, prefer="local") as running:
+        for engine in running.engines:
+            engine._command = [sys.executable, "-c", "raise SystemExit('no memory left')"]
+            os.kill(engine._process.pid, signal.SIGKILL)
+        with pytest.raises(errors.EngineError, match=r"(?s)No replica serves, after 3 restarts of each.*no memory left"):
+            running.wait()
+    assert [text for text in caplog.text.split() if text in ("0.01", "0.02", "0.04")] == sorted(["0.01", "0.02", "0.04"] * 2)
     for engine in running.engines:
         engine.log_path.unlink(missing_ok=True)
 
@@ -349,30 +379,92 @@ elif sys.argv[1] == "run":
     assert info.startswith("info")
 
 
+# Ends when its parent ends, whatever the parent is and however it ends.
+SERVES = (
+    "import sys; from keras_privpart.serving import serve;"
+    "serve(sys.argv[1], 0, prefer='local', tls=sys.argv[2], on_ready=lambda engine: print(engine.address, flush=True));"
+    "print('ended in order')"
+)
+STARTS = (
+    "import sys, time; from keras_privpart.serving import start;"
+    "print(start(sys.argv[1], 0, prefer='tensorflow_model_server', tls=sys.argv[2]).address, flush=True); time.sleep(60)"
+)
+# Stands for the binary with mutual TLS, whose keys are in its configuration.
+SECURE_STAND_IN = """
+import os, sys
+from pathlib import Path
+options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
+assert "PRIVATE KEY" in Path(options["ssl_config_file"]).read_text()
+assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0", "a crash would leave nothing to read"
+os.execv(sys.executable, [sys.executable, "-m", "keras_privpart.serving.local.server", BUNDLE, "--port", options["port"], "--tls", KEYS,
+    "--model-config-file", options["model_config_file"]])
+"""
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return make_certificates(tmp_path / "keys").folder
+
+
+def run_until_ready(code, bundle, keys, tmp_path, **environment):
+    (tmp_path / "private").mkdir()
+    command = [sys.executable, "-c", code, str(bundle.path), str(keys)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "private"), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return process, int(process.stdout.readline().rpartition(":")[2])
+
+
+def until_gone(port, folder):
+    """Nobody listens and no configuration is left."""
+    end = time.monotonic() + 20
+    while (listens(port) or any(folder.glob("privpart-*/"))) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not listens(port)
+    assert not list(folder.glob("privpart-*/"))
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_serve_ends_with_its_signals(bundle, how, tmp_path):
+def test_serve_ends_with_its_signals(bundle, how, keys, tmp_path):
     """In order on SIGINT and SIGTERM; and no server is left behind when the process is killed."""
-    code = (
-        "import sys; from keras_privpart.serving import serve;"
-        "serve(sys.argv[1], 0, prefer='local', on_ready=lambda engine: print(engine.address, flush=True)); print('ended in order')"
-    )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", code, str(bundle.path)], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    process, port = run_until_ready(SERVES, bundle, keys, tmp_path)
+    with process:
         try:
-            port = int(process.stdout.readline().rpartition(":")[2])
             assert listens(port)
             process.send_signal(how)
             rest = process.communicate(timeout=20)[0]
         finally:
             process.kill()
-    if how is signal.SIGKILL:
-        deadline = time.monotonic() + 10
-        while listens(port) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    else:
+    if how is not signal.SIGKILL:
         assert (process.returncode, rest) == (0, "ended in order\n")
-        assert list(tmp_path.glob("*.log")) == []
-    assert not listens(port)
+        assert list((tmp_path / "private").glob("*.log")) == []
+    until_gone(port, tmp_path / "private")
+
+
+def test_a_program_that_started_a_server_is_killed(bundle, keys, only, tmp_path):
+    """Neither the server nor its configuration outlives it, and the key was gone before."""
+    script = SECURE_STAND_IN.replace("BUNDLE", repr(str(bundle.path))).replace("KEYS", repr(str(keys)))
+    program(only, "tensorflow_model_server", script)
+    process, port = run_until_ready(STARTS, bundle, keys, tmp_path, PATH=str(only))
+    with process:
+        try:
+            assert listens(port)
+            [folder] = (tmp_path / "private").glob("privpart-*/")
+            assert [path.name for path in folder.iterdir()] == ["models.config"], "no key while it runs"
+        finally:
+            process.kill()
+    until_gone(port, tmp_path / "private")
+    assert "PRIVATE KEY" not in "".join(path.read_text() for path in (tmp_path / "private").rglob("*") if path.is_file())
+
+
+def test_a_supervisor_that_is_killed_takes_its_server_along(bundle):
+    with start(bundle.path, 0, prefer="local") as running:
+        port = int(running.address.rpartition(":")[2])
+        os.kill(running._process.pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while listens(port) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not listens(port)
+    running.log_path.unlink()
 
 
 @pytest.mark.parametrize("damage", ["contract", "server"])
