@@ -79,7 +79,7 @@ def table(measured: list[dict[str, Any]], command: str, options: argparse.Namesp
         "",
         f"int8 on the wire costs at most {cost:.2f} points of accuracy over all forms (goal: at most {GOAL}).",
         "",
-        "| device half | encoding | bytes an example | relative error | accuracy | drop, points |",
+        "| device half | encoding | bytes per example | relative error | accuracy | drop, points |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for row in measured:

@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 CUT = "block_6_project_BN"
 SIZE = 224
 BATCH, CLIENTS = 64, 8
-LINK = (10e6, 0.040)  # bits a second, seconds there and back
+LINK = (10e6, 0.040)  # bits per second, seconds there and back
 
 # Imports of TensorFlow fail, as on a device that has none.
 COLD_START = """
@@ -139,7 +139,7 @@ def request_bytes(client: Client, x: np.ndarray) -> int:
 
 
 def throughput(bundle: Path, address: str, rounds: int) -> float:
-    """Images a second of `CLIENTS` clients at once, `BATCH` images a call."""
+    """Images per second of `CLIENTS` clients at once, `BATCH` images per call."""
     x = np.random.default_rng(0).random((BATCH, SIZE, SIZE, 3), dtype="float32")
     clients = [Client(bundle, address, timeout=600) for _ in range(CLIENTS)]
     for client in clients:

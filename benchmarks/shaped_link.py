@@ -59,7 +59,7 @@ class ShapedLink:
 
 
 class Bucket:
-    """Says when so many bytes have passed a link of so many bytes a second."""
+    """Says when so many bytes have passed a link of so many bytes per second."""
 
     def __init__(self, rate: float) -> None:
         self._rate, self._free, self._lock = rate, 0.0, threading.Lock()

@@ -171,7 +171,7 @@ def variants(steps: int) -> dict[str, Callable[[], Callable[[], Any]]]:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds a step of one variant, a value a turn: on the clock, and of processor time over all threads."""
+    """Milliseconds per step of one variant, a value per turn: on the clock, and of processor time over all threads."""
 
     clock: list[float]
     processor: list[float]
@@ -224,7 +224,7 @@ def table(times: dict[str, Times], memory: dict[str, int], command: str) -> str:
         "Adversaries: a small decoder, an MLP head, a convolutional head; both sides run the same networks. A ratio is the median over "
         f"{len(times[DEARER[0]].clock)} turns, on the clock and of processor time.",
         "",
-        "| measured | ms a step | against | ms a step | ratio | processor ratio | at most | memory ratio |",
+        "| measured | ms per step | against | ms per step | ratio | processor ratio | at most | memory ratio |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     for name, other, most in COMPARISONS:
@@ -234,7 +234,7 @@ def table(times: dict[str, Times], memory: dict[str, int], command: str) -> str:
         ratios = f"{ratio(mine.clock, theirs.clock):.3f} | {ratio(mine.processor, theirs.processor):.3f}"
         lines.append(f"| {clocks} | {ratios} | {most:.2f} | {share} |")
     lines += ["", "What the other modes cost, against the plain step of the whole model:", ""]
-    lines += ["| mode | ms a step | ratio | processor ratio |", "|---|---:|---:|---:|"]
+    lines += ["| mode | ms per step | ratio | processor ratio |", "|---|---:|---:|---:|"]
     base = times[DEARER[0]]
     for name in DEARER:
         mine = times[name]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .console import import_tensorflow, say
+
+if TYPE_CHECKING:
+    from keras_privpart.datasets import Dataset
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--task", help="Key of the task's label, such as identity/Identity_No.  [default: label]"),
@@ -34,8 +39,8 @@ class DataSource:
     data_dir: str | None = None
     download: bool = True
 
-    def load(self) -> Any:
-        """The `keras_privpart.datasets.Dataset`."""
+    def load(self) -> Dataset:
+        """Reads or fetches the data."""
         import_tensorflow()
         from keras_privpart import datasets
 
@@ -49,11 +54,11 @@ class DataSource:
         return [key.rsplit("/", 1)[-1] for key in self.private]
 
 
-def data_options(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def data_options(required: bool) -> Callable[[Command], Command]:
     """Adds the options; the command receives them as keyword arguments that make a `DataSource`."""
     name = click.option("--dataset", required=required, help="'digits', or a name of tensorflow-datasets such as mnist or celeb_a.")
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Command) -> Command:
         for option in reversed((name, *_OPTIONS)):
             command = option(command)
         return command

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from keras_privpart.channels import Channel
+    from keras_privpart.training.privacy_terms.adversaries import AttributeAdversary, ReconstructionAdversary
+    from keras_privpart.training.privacy_terms.goals import Goal
+    from keras_privpart.training.privacy_terms.regularizers import Regularizer
+    from keras_privpart.training.recipe import Defence
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 CHANNELS = ("gaussian", "laplace", "quantize", "gate", "dropout")
 REGULARIZERS = ("distance-correlation", "conditional-entropy", "jacobian", "hsic")
@@ -47,13 +56,13 @@ _OPTIONS = (
     click.option("--noise", type=click.FloatRange(min=0), help="Short for --channel gaussian:NOISE.  [default: 0.5]"),
     click.option("--regularizer", type=Term(REGULARIZERS), multiple=True, help="Privacy term without an adversary; may be repeated."),
     click.option("--mode", type=click.Choice(("fused", "alternating")), default="fused", help="Who moves when."),
-    click.option("--steps", type=click.IntRange(min=0), default=0, help="Extra steps of each adversary a batch."),
+    click.option("--steps", type=click.IntRange(min=0), default=0, help="Extra steps of each adversary per batch."),
     click.option("--restart-every", type=click.IntRange(min=1), help="Epochs after which the adversaries begin afresh."),
     click.option("--pool", type=click.IntRange(min=0), default=0, help="Past networks of each adversary that go on reading."),
 )
 
 
-def defence_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def defence_options(command: Command) -> Command:
     """Adds the options; the command receives them as keyword arguments that make a `DefenceSource`."""
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -80,8 +89,8 @@ class DefenceSource:
         if self.channel is not None and self.noise is not None:
             raise click.UsageError("Give --channel or --noise, not both: --noise 0.5 is --channel gaussian:0.5.")
 
-    def defence(self, classes: dict[str, int], private: list[str]) -> Any:
-        """The `keras_privpart.training.recipe.Defence`, for data whose targets have so many classes each."""
+    def defence(self, classes: dict[str, int], private: list[str]) -> Defence:
+        """The defence, for data whose targets have so many classes each."""
         from keras_privpart.datasets import TASK
         from keras_privpart.training.recipe import Defence
 
@@ -90,19 +99,19 @@ class DefenceSource:
         adversaries = [*self._reconstruction(task), *(self._attribute(name, classes[name]) for name in private if self.attribute)]
         return Defence(adversaries, self._channel(), regularizers, self.mode, self.pool, self.restart_every)
 
-    def _channel(self) -> Any:
+    def _channel(self) -> Channel | None:
         if self.channel is None:
             noise = 0.5 if self.noise is None else self.noise
             return _channel(f"gaussian:{noise}") if noise else None
         return None if self.channel == "none" else _channel(self.channel)
 
-    def _reconstruction(self, classes: int) -> list[Any]:
+    def _reconstruction(self, classes: int) -> list[ReconstructionAdversary]:
         from keras_privpart.training.privacy_terms import goals
         from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
 
         if not self.reconstruction:
             return []
-        made: dict[str, Callable[[], Any]] = {
+        made: dict[str, Callable[[], Goal | None]] = {
             "reverse": lambda: None,
             "dissimilarity": goals.Dissimilarity,
             "mean": goals.PullToMean,
@@ -110,11 +119,11 @@ class DefenceSource:
         }
         return [ReconstructionAdversary(weight=self.reconstruction, goal=made[self.goal](), steps=self.steps)]
 
-    def _attribute(self, name: str, classes: int) -> Any:
+    def _attribute(self, name: str, classes: int) -> AttributeAdversary:
         from keras_privpart.training.privacy_terms import goals
         from keras_privpart.training.privacy_terms.adversaries import AttributeAdversary
 
-        made: dict[str, Callable[[], Any]] = {
+        made: dict[str, Callable[[], Goal | None]] = {
             "reverse": lambda: None,
             "entropy": goals.MaximumEntropy,
             "prior": lambda: goals.PredictPrior(classes),
@@ -122,11 +131,11 @@ class DefenceSource:
         return AttributeAdversary(name, classes=classes, weight=self.attribute, goal=made[self.attribute_goal](), steps=self.steps)
 
 
-def _channel(term: str) -> Any:
+def _channel(term: str) -> Channel:
     from keras_privpart import channels
 
     name, _, number = term.partition(":")
-    made: dict[str, Callable[[], Any]] = {
+    made: dict[str, Callable[[], Channel]] = {
         "gaussian": lambda: channels.GaussianChannel(float(number)),
         "laplace": lambda: channels.LaplaceChannel(float(number)),
         "quantize": lambda: channels.QuantizeChannel(_whole(term, number)),
@@ -136,14 +145,14 @@ def _channel(term: str) -> Any:
     return made[name]()
 
 
-def _regularizers(term: str, classes: int, private: list[str]) -> list[Any]:
+def _regularizers(term: str, classes: int, private: list[str]) -> Sequence[Regularizer]:
     from keras_privpart.training.privacy_terms import regularizers
 
     name, _, number = term.partition(":")
     weight = float(number)
     if name == "hsic" and not private:
         raise click.UsageError("--regularizer hsic hides private attributes; give at least one --private KEY.")
-    made: dict[str, Callable[[], list[Any]]] = {
+    made: dict[str, Callable[[], Sequence[Regularizer]]] = {
         "distance-correlation": lambda: [regularizers.DistanceCorrelation(weight)],
         "conditional-entropy": lambda: [regularizers.ConditionalEntropy(classes, weight=weight)],
         "jacobian": lambda: [regularizers.JacobianPenalty(weight)],

@@ -7,7 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,8 +15,13 @@ from keras_privpart.errors import ModelError
 
 from .console import import_tensorflow
 
+if TYPE_CHECKING:
+    import keras
 
-def model_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_argument(command: Command) -> Command:
     """Adds the model, as an argument or as `--model`; the command receives `model`."""
     command = click.argument("model_argument", metavar="[MODEL]", required=False, callback=_either, expose_value=False)(command)
     return click.option("--model", "model", help="A .keras file, or package.module:function that returns a model.", is_eager=True)(command)
@@ -29,7 +34,7 @@ def _either(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     ctx.params["model"] = value or option
 
 
-def load_model(source: str) -> Any:
+def load_model(source: str) -> keras.Model:
     """Loads the model that `source` names.
 
     Raises:
@@ -58,7 +63,7 @@ def load_model(source: str) -> Any:
         ) from error
 
 
-def _call(module: str, function: str) -> Any:
+def _call(module: str, function: str) -> object:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
     try:

@@ -18,18 +18,21 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_privpart.errors import DataError, ModelError
 
 from .data_source import DataSource
+
+if TYPE_CHECKING:
+    from keras_privpart.training.recipe import TrainedPair
 
 TRAIN_RECORD = "train.json"
 UNDEFENDED, DEFENDED, REPORT, AUDIT_CACHE = "undefended", "defended", "report", "audit-cache"
 _SCHEMA = 1
 
 
-def write_training(run: Path, pair: Any, source: DataSource, record: dict[str, Any], overwrite: bool) -> None:
+def write_training(run: Path, pair: TrainedPair, source: DataSource, record: dict[str, Any], overwrite: bool) -> None:
     """Adds both trained partitions and the record; all of it or nothing."""
     names = (UNDEFENDED, DEFENDED, TRAIN_RECORD)
     with _staged(run, names, overwrite) as stage:

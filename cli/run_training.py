@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_privpart.errors import TrainingError
 
@@ -14,13 +14,16 @@ from .console import progress_bar, say
 from .data_source import DataSource
 from .defence_options import DefenceSource
 
+if TYPE_CHECKING:
+    from keras_privpart.datasets import Dataset
+
 PICTURE = "training.png"
 
 
 def train_run(
-    run: Path, source: DataSource, data: Any, recipe_options: Mapping[str, Any], defending: DefenceSource, overwrite: bool = False
+    run: Path, source: DataSource, data: Dataset, recipe_options: Mapping[str, Any], defending: DefenceSource, overwrite: bool = False
 ) -> dict[str, dict[str, list[float]]]:
-    """Trains the partition in `run` twice and adds both, with a record and a picture of their course; the logs an epoch of either."""
+    """Trains the partition in `run` twice and adds both, with a record and a picture; the logs of either, epoch by epoch."""
     from keras_privpart.partitioning.halves import Partition
     from keras_privpart.training.recipe import Recipe, train_pair
 

@@ -1,4 +1,4 @@
-"""What a sweep found: a row a setting, averaged over its seeds, with the privacy-utility front; as JSON, Markdown and a plot."""
+"""What a sweep found: a row per setting, averaged over its seeds, with the privacy-utility front; as JSON, Markdown and a plot."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Row:
         """As the Markdown table has it."""
         defence = self.setting["defence"]
         at = "+".join(self.setting["at"]) or "advised"
-        narrow = f", {self.setting['bottleneck']} features a {self.setting['bottleneck_over']}" if self.setting["bottleneck"] else ""
+        narrow = f", {self.setting['bottleneck']} features per {self.setting['bottleneck_over']}" if self.setting["bottleneck"] else ""
         means = [str(self.means[c]) if c in self.means else "undefined" for c in _COLUMNS]
         means[2] = f"{means[2]} ({self.kind}, {self.score})"
         return [

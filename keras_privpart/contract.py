@@ -121,7 +121,7 @@ class Contract:
         max_batch_size: the most examples that one request may carry; larger inputs are split.
         threat_model: what `ThreatModel.to_json` returns; `None` where none was declared.
         optimization: what was done to the device half's weights before the export: `"none"`, `"prune:0.5"`, ...
-        measurements: one row a form of the device half: bytes, error, accuracy, leakage; `None` in a row means not measured.
+        measurements: one row per form of the device half: bytes, error, accuracy, leakage; `None` in a row means not measured.
     """
 
     name: str

@@ -242,7 +242,7 @@ def batches(samples: Samples, batch_size: int, seed: int | None = None) -> Any:
 
     Args:
         samples: what to batch.
-        batch_size: examples a batch; the last one may be smaller.
+        batch_size: examples per batch; the last one may be smaller.
         seed: shuffles anew every epoch, in an order that the seed decides; `None` keeps the order.
     """
     import tensorflow as tf

@@ -45,7 +45,7 @@ def test_rows_carry_floor_ceiling_interval_and_drop(page):
     )
     cells = "0.612 | 0.500 | 0.950 | 0.25 (0.23-0.27); another attack 0.40 | decoder, large, mixed |"
     assert f"| `conv_2` | noise only | 97.5 % | 0.6 | {cells}" in text
-    assert "1 trained model a row, 3 attackers of each kind against each, 4 attacks of a kind" in text
+    assert "1 trained model per row, 3 attackers of each kind against each, 4 attacks of a kind" in text
     assert "attackers learn from 4,000 of the training examples and attack 1,000 test examples" in text
     assert "python benchmarks/tasks/digits.py --scale small" in text
     ours, others = text.split("Published figures of other work")

@@ -37,7 +37,7 @@ ours and from each other's, and most give neither floor nor interval: they show 
 above.
 """
 
-IMAGE = "![What the strongest attacker reads against what the task loses, one panel a task](images/results.png)\n"
+IMAGE = "![What the strongest attacker reads against what the task loses, one panel per task](images/results.png)\n"
 
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -99,7 +99,7 @@ def _setting(settings: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return (
         f"Scale `{row['scale']}`: {row['train']:,} training examples, {row['epochs']} epochs, task accuracy of {row['test']:,} test "
         f"examples; attackers learn from {known} of the training examples{effort} and attack {row['audit']['victims']:,} test examples; "
-        f"{row['models']} trained {'model' if row['models'] == 1 else 'models'} a row, {row['audit']['seeds']} "
+        f"{row['models']} trained {'model' if row['models'] == 1 else 'models'} per row, {row['audit']['seeds']} "
         f"{'attacker' if row['audit']['seeds'] == 1 else 'attackers'} of each kind against each, {many} attacks of a kind. "
         f"Command: `python benchmarks/tasks/{row['task']}.py --scale {row['scale']}`."
     )

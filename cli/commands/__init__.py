@@ -1,1 +1,1 @@
-"""One file a command; each is loaded when it is called."""
+"""One file per command; each is loaded when it is called."""

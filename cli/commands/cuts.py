@@ -20,7 +20,7 @@ from ..model_source import load_model, model_argument
 @click.option("--task", help="Label key of --probe's data set.  [default: label]")
 @click.option("--data-dir", envvar="TFDS_DATA_DIR", show_envvar=True, help="Folder of prepared data sets.")
 @click.option("--download/--no-download", default=True, help="Whether missing data may be fetched.")
-@click.option("--max-bytes", type=click.FloatRange(min=0), help="Show only cuts that send at most so many bytes an example.")
+@click.option("--max-bytes", type=click.FloatRange(min=0), help="Show only cuts that send at most so many bytes per example.")
 @click.option("--max-device-macs", type=click.FloatRange(min=0), help="Show only cuts with at most so many multiply-adds on the device.")
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw bytes, device share and leakage to a .png or .svg file."

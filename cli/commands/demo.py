@@ -7,13 +7,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_privpart.errors import VerificationError
 
 from ..console import emit, import_tensorflow, json_option, progress_bar, say, seed_option
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_privpart.auditing.reporting.report import AuditReport
+    from keras_privpart.datasets import Dataset
+    from keras_privpart.partitioning.halves import Partition
+    from keras_privpart.training.recipe import TrainedPair
 
 EPOCHS = 40
 NOISE = 0.5
@@ -72,7 +80,7 @@ def demo(out: Path, bundle: Path, epochs: int, seeds: int, seed: int, as_json: b
     emit(as_json, facts, _text(rows, facts))
 
 
-def model() -> Any:
+def model() -> keras.Model:
     """A small convolutional network for 8x8 images, with a narrow strided convolution near its start: a good place to cut."""
     import keras
     from keras import layers
@@ -96,7 +104,7 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.monotonic() - start, 1)
 
 
-def _train(parts: Any, data: Any, epochs: int, seed: int) -> Any:
+def _train(parts: Partition, data: Dataset, epochs: int, seed: int) -> TrainedPair:
     from keras_privpart.channels import GaussianChannel
     from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
     from keras_privpart.training.recipe import Defence, Recipe, train_pair
@@ -112,7 +120,7 @@ def _train(parts: Any, data: Any, epochs: int, seed: int) -> Any:
         return train_pair(parts, data.train, data.test, recipe, defence, progress)
 
 
-def _audit(pair: Any, data: Any, seeds: int, seed: int) -> Any:
+def _audit(pair: TrainedPair, data: Dataset, seeds: int, seed: int) -> AuditReport:
     from keras_privpart.auditing.audit import audit
 
     with progress_bar(None, "audit") as bar:
@@ -144,7 +152,7 @@ class _Query:
     raw_bytes: int
 
 
-def _serve_and_query(parts: Any, report: Any, target: Path, data: Any) -> _Query:
+def _serve_and_query(parts: Partition, report: AuditReport, target: Path, data: Dataset) -> _Query:
     """Exports, serves and queries; compares every answer with the whole model's on the same boundary, noise and all."""
     import numpy as np
 
@@ -168,8 +176,8 @@ def _serve_and_query(parts: Any, report: Any, target: Path, data: Any) -> _Query
     return _Query("local server, embedded", len(x), bundle.contract.boundary.nbytes or 0, x[0].nbytes)
 
 
-def _rows(report: Any, query: _Query) -> list[dict[str, Any]]:
-    """One row a partition: task accuracy, strongest attack, its floor, ceiling and leakage, and what is sent."""
+def _rows(report: AuditReport, query: _Query) -> list[dict[str, Any]]:
+    """One row per partition: task accuracy, strongest attack, its floor, ceiling and leakage, and what is sent."""
     best = report.strongest()
     attack, floor, ceiling = (getattr(best, side)[best.headline].value for side in ("boundary", "floor", "ceiling"))
     sent = {"bytes_sent": query.bytes_sent, "raw_bytes": query.raw_bytes}

@@ -90,7 +90,7 @@ def export(
     text = (
         f"Wrote {bundle.path}: model {contract.name!r}, version {contract.version}, pair {contract.fingerprint[:12]}.\n"
         f"  device half  {bundle.path / contract.device_folder}: {', '.join(contract.formats)}\n"
-        f"  boundary     {contract.boundary.nbytes} bytes an example, encoding {contract.encoding}\n"
+        f"  boundary     {contract.boundary.nbytes} bytes per example, encoding {contract.encoding}\n"
         f"  server half  {bundle.path / 'server'}, the only folder that TensorFlow Serving needs\n"
         f"  optimised    {contract.optimization}\n"
         f"  audit        {f'in the contract and {contract.report_folder}' if contract.audit is not None else 'none: not audited'}"

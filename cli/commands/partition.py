@@ -54,5 +54,5 @@ def partition(
         "device_parameters": device,
         "server_parameters": server,
     }
-    text = f"Cut at {', '.join(parts.boundary.sources)}.\n  crosses  {parts.boundary}\n  bytes    {parts.boundary.nbytes} an example\n"
+    text = f"Cut at {', '.join(parts.boundary.sources)}.\n  crosses  {parts.boundary}\n  bytes    {parts.boundary.nbytes} per example\n"
     emit(as_json, payload, text + f"  device   {device:,} parameters\n  server   {server:,} parameters\nWrote {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -12,6 +12,9 @@ from keras_privpart.errors import DataError
 
 from ..console import emit, import_tensorflow, json_option, progress_bar
 from ..data_source import DataSource, data_options
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CHUNK = 256
 
@@ -44,7 +47,7 @@ def predict(
     servers: tuple[str, ...],
     rest: bool,
     tls: Path | None,
-    token_file: Any,
+    token_file: TextIO | None,
     version: int | None,
     label: str | None,
     concurrency: int,
@@ -95,7 +98,7 @@ def predict(
     emit(as_json, {**facts, "outputs": {key: value.tolist() for key, value in outputs.items()}}, _text(facts, first, ", ".join(servers)))
 
 
-def _inputs(input_file: Path | None, limit: int | None, options: dict[str, Any]) -> tuple[Any, Any]:
+def _inputs(input_file: Path | None, limit: int | None, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
     import numpy as np
 
     if input_file is None:
@@ -110,14 +113,14 @@ def _inputs(input_file: Path | None, limit: int | None, options: dict[str, Any])
     return x[:limit], None
 
 
-def _joined(answers: list[Any], names: list[str]) -> dict[str, Any]:
+def _joined(answers: list[np.ndarray | dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
     import numpy as np
 
     named = [answer if isinstance(answer, dict) else {names[0]: answer} for answer in answers]
     return {name: np.concatenate([answer[name] for answer in named]) for name in names}
 
 
-def _write(path: Path, outputs: dict[str, Any]) -> None:
+def _write(path: Path, outputs: dict[str, np.ndarray]) -> None:
     import os
 
     import numpy as np
@@ -132,7 +135,7 @@ def _write(path: Path, outputs: dict[str, Any]) -> None:
         raise DataError(f"Can't write {path}: {error.strerror}. Choose a folder that you may write to.") from error
 
 
-def _text(facts: dict[str, Any], first: Any, server: str) -> str:
+def _text(facts: dict[str, Any], first: np.ndarray, server: str) -> str:
     lines = [f"{facts['examples']} examples answered by {facts['model']} version {facts['version']} at {server}."]
     lines.append(f"Sent {facts['bytes_sent_each']} bytes of boundary for each; the raw input has {facts['raw_bytes_each']}.")
     if "accuracy" in facts:

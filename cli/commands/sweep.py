@@ -51,7 +51,7 @@ _WEIGHT = click.FloatRange(min=0)
 def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: Any) -> None:
     """Train and audit MODEL at every combination of the given cuts, bottlenecks, channels, weights and regularisers, with several seeds.
 
-    Every job is an ordinary run in OUT/runs, with its report; OUT/results.md has one row a setting and marks the privacy-utility front,
+    Every job is an ordinary run in OUT/runs, with its report; OUT/results.md has one row per setting and marks the privacy-utility front,
     OUT/front.png shows it. A sweep that was killed goes on where it was, and more settings can be added to it: no job is run twice.
 
     \b

@@ -45,7 +45,7 @@ def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples,
             values = np.asarray(samples.targets[key])
             if values.size != len(samples) or np.issubdtype(values.dtype, np.floating):
                 raise AuditError(
-                    f"Received {key!r} of {name} as {values.dtype}{list(values.shape)}; expected one class an example, whole numbers, "
+                    f"Received {key!r} of {name} as {values.dtype}{list(values.shape)}; expected one class per example, whole numbers, "
                     "truth values or texts. Convert it to classes."
                 )
             if len(np.unique(values)) < 2:

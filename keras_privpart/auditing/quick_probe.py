@@ -1,4 +1,4 @@
-"""A quick look at how much each cut of a model leaks, for choosing one. It is no audit: one small decoder, seconds a cut."""
+"""A quick look at how much each cut of a model leaks, for choosing one. It is no audit: one small decoder, seconds per cut."""
 
 from __future__ import annotations
 

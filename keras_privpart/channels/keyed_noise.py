@@ -124,7 +124,7 @@ def keyless(keys: Sequence[NoiseKey]) -> Iterator[None]:
 
 
 def _quarter(a: Any, b: Any, c: Any, d: Any) -> tuple[Any, Any, Any, Any]:
-    """Four quarter rounds at once, one a column."""
+    """Four quarter rounds at once, one per column."""
     a = a + b
     d = _rotated(tf.bitwise.bitwise_xor(d, a), 16)
     c = c + d

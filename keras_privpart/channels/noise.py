@@ -62,7 +62,7 @@ class _NoiseChannel(Channel):
         """Noise of mean 0 and standard deviation 1, of the shape and dtype of `z`, to which it is added."""
 
     def noise_stddev(self) -> np.ndarray:
-        """Standard deviation of the noise in units of what crosses: one number, or one a feature where they are learned."""
+        """Standard deviation of the noise in units of what crosses: one number, or one per feature where they are learned."""
         return np.asarray(keras.ops.convert_to_numpy(self._scale()), "float64")
 
     def _scale(self) -> Any:
@@ -100,7 +100,7 @@ class GaussianChannel(_NoiseChannel):
         learn_scale: whether each feature (last axis) gets a standard deviation of its own, which the halves learn. Their geometric mean
             stays `stddev`: noise can be moved to where it hurts the task least, it cannot be trained away.
         power: limit on the mean square of an example's numbers, before the noise (`squashed`), in units of the normalised boundary. With
-            it no boundary, of whatever input, carries more than `(m/2) log2(1 + power / stddev^2)` bits, m numbers an example. None for
+            it no boundary, of whatever input, carries more than `(m/2) log2(1 + power / stddev^2)` bits, m numbers per example. None for
             no limit.
         frozen: whether, in use, the noise is a function of what it is added to, under a secret key: then the same input sends the same
             at every look, and there is no fresh noise to average out. What is told apart by less than `stddev / 16` is rounded to the

@@ -23,7 +23,7 @@ class Inspection:
 
     Attributes:
         path: the folder.
-        contracts: one a version, as far as they can be read.
+        contracts: one per version, as far as they can be read.
         labels: version by label.
         problems: one a bad file.
     """
@@ -122,11 +122,11 @@ def _describe(contract: Contract, labels: list[str]) -> list[str]:
         "pair": contract.fingerprint,
         "device": f"{', '.join(contract.formats) or 'none'}; optimised: {contract.optimization}",
         "inputs": ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in contract.inputs),
-        "boundary": f"{contract.boundary}; {size if size is not None else 'a free number of'} bytes an example",
+        "boundary": f"{contract.boundary}; {size if size is not None else 'a free number of'} bytes per example",
         "encoding": "none: as the model computes it" if contract.encoding == "none" else contract.encoding,
         "channel": ", ".join(str(layer.get("class")) for layer in contract.channel) or "none",
         "outputs": ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in contract.outputs),
-        "batch": f"at most {contract.max_batch_size} examples a request",
+        "batch": f"at most {contract.max_batch_size} examples per request",
         "files": f"{len(contract.files)}, {nbytes:,} bytes",
         "made with": ", ".join(f"{package} {version}" for package, version in sorted(contract.made_with.items())),
     }

@@ -1,4 +1,4 @@
-"""What each form of the device half costs and keeps: bytes, error, accuracy, latency, leakage. One row a form, for the contract."""
+"""What each form of the device half costs and keeps: bytes, error, accuracy, latency, leakage. One row per form, for the contract."""
 
 from __future__ import annotations
 

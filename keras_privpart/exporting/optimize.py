@@ -75,7 +75,7 @@ class Optimization:
         return f"{self.spelled}, {self.steps} steps"
 
 
-_EXPECTED = "'prune:0.5' (a share under 1), 'cluster:16' (2 to 256 values a kernel) or 'qat'"
+_EXPECTED = "'prune:0.5' (a share under 1), 'cluster:16' (2 to 256 values per kernel) or 'qat'"
 
 
 def optimize_half(partition: Partition, how: Optimization, x: Any, *, progress: Progress | None = None, seed: int = 0) -> Partition:

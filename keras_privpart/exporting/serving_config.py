@@ -31,7 +31,7 @@ def allowed_batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 def warmup_requests(
     name: str, boundary: Boundary, shapes: Mapping[str, Sequence[int]], batch_sizes: Sequence[int]
 ) -> list[predict_pb2.PredictRequest]:
-    """One request of zeros a batch size. Never user data: the file travels with the model.
+    """One request of zeros per batch size. Never user data: the file travels with the model.
 
     Args:
         name: the model's name on the server.
@@ -143,7 +143,7 @@ def serving_files(contracts: Sequence[Contract], labels: Mapping[str, int]) -> d
     """All files of `serving/`, sealed, for all versions of a bundle.
 
     Args:
-        contracts: one a version.
+        contracts: one per version.
         labels: version by label.
 
     Returns:

@@ -50,7 +50,7 @@ def _bytes(panel: Any, table: CutTable) -> None:
             panel.plot(*zip(*points, strict=True), style, markersize=4, label=label)
     if table[0].input_bytes:
         panel.axhline(table[0].input_bytes, color="gray", linestyle="--", label="raw input")
-    panel.set(yscale="log", ylabel="bytes an example")
+    panel.set(yscale="log", ylabel="bytes per example")
 
 
 def _shares(panel: Any, table: CutTable) -> None:

@@ -170,7 +170,7 @@ class CutTable(Sequence[Cut]):
         return replace(best, reason=f"shortest estimated time of {len(timed)} cuts at {network}: {1e3 * seconds:.3g} ms")
 
     def to_markdown(self) -> str:
-        """The table in Markdown, one row a cut; sizes are for one example. Figures that were not asked for have no column."""
+        """The table in Markdown, one row per cut; sizes are for one example. Figures that were not asked for have no column."""
         columns: list[tuple[str, Callable[[Cut], str]]] = [
             ("cut", lambda c: str(c.index)),
             ("crosses at", lambda c: c.address),

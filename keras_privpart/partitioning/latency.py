@@ -30,7 +30,7 @@ class Conditions:
     """What a request's time depends on.
 
     Attributes:
-        network: bytes a second from the device to the server.
+        network: bytes per second from the device to the server.
         device_speed, server_speed: multiply-adds a second; used for cuts that were not measured.
     """
 

@@ -47,7 +47,7 @@ class FreshReader:
         Args:
             learn, judge: (the boundary's tensors, targets), each with the examples first.
             epochs: passes over `learn`.
-            batch_size: examples a step; a ragged last batch is left out if there is another.
+            batch_size: examples per step; a ragged last batch is left out if there is another.
         """
         for variable, value in zip(self._state, self._initial, strict=True):
             variable.assign(value)

@@ -29,7 +29,7 @@ class Recipe:
 
     Attributes:
         epochs: of each of the two trainings.
-        batch_size: examples a step.
+        batch_size: examples per step.
         learning_rate: of Adam at the start; it falls to zero along a cosine.
         adversary_learning_rate: of the adversaries' Adam, constant, for their target moves.
         seed: of initial weights, order of the data, dropout and training noise.
@@ -81,7 +81,7 @@ NO_DEFENCE = Defence()
 
 @dataclass(frozen=True)
 class TrainedPair:
-    """Both trained partitions, and their logs an epoch."""
+    """Both trained partitions, and their logs per epoch."""
 
     undefended: Partition
     defended: Partition
@@ -129,7 +129,7 @@ def _fit(
     announce: Callable[[int, dict[str, float]], None] | None,
     initial: str | None = None,
 ) -> tuple[Partition, dict[str, list[float]]]:
-    """One of the two trainings: the trained copy, and its logs an epoch."""
+    """One of the two trainings: the trained copy, and its logs per epoch."""
     keras.utils.set_random_seed(recipe.seed)
     trainer = _trainer(_own(parts), recipe, defence, train, initial)
     callbacks: list[keras.callbacks.Callback] = []

@@ -33,7 +33,7 @@ class Roster(keras.layers.Layer):
     ) -> None:
         super().__init__(name="roster")
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 0:
-            raise TrainingError(f"Received pool={pool!r}; expected a whole number of at least 0. It counts past networks an adversary.")
+            raise TrainingError(f"Received pool={pool!r}; expected a whole number of at least 0. It counts past networks per adversary.")
         self.adversaries = tuple(adversaries)
         self.pool = pool
         self._shapes = (tuple(boundary_shapes), tuple(input_shape))

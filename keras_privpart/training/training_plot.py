@@ -1,4 +1,4 @@
-"""A picture of a training: the task, the adversaries, the monitor's fresh ones, an epoch a step. Needs the extra `report`."""
+"""A picture of a training: the task, the adversaries, the monitor's fresh ones, an epoch per step. Needs the extra `report`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plot_history(history: Any, path: str | Path) -> Path:
     """Draws the logs of `fit` into a PNG file.
 
     Args:
-        history: what `fit` returned, or its `history`: a list of numbers, one an epoch, by name. `val_` figures
+        history: what `fit` returned, or its `history`: a list of numbers, one per epoch, by name. `val_` figures
             are dashed, with hollow marks.
         path: of the picture, such as `"training.png"`.
 

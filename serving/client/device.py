@@ -1,4 +1,4 @@
-"""Runs the device half. The seam is `DeviceRunner`: one runner a format."""
+"""Runs the device half. The seam is `DeviceRunner`: one runner per format."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def explain_missing(transport: Any, contract: Contract, error: ServerNotFoundErr
 
 
 def check_answer(contract: Contract, named: Any, count: int) -> None:
-    """Raises `PairMismatchError` unless an answer to `count` examples names this pair, once an example."""
+    """Raises `PairMismatchError` unless an answer to `count` examples names this pair, once per example."""
     if named.dtype != tensors.WIRE_TYPES[STRING].number or list(named.string_val) != [contract.fingerprint.encode()] * count:
         raise PairMismatchError(
             f"An answer for version {contract.version} of {contract.name!r} came from another pair than the server named before; "

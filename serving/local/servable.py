@@ -86,7 +86,7 @@ class Servable:
 
 
 def as_field_values(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """A TensorProto with one value an element, `float_val` and its like, which is how TensorFlow Serving answers."""
+    """A TensorProto with one value per element, `float_val` and its like, which is how TensorFlow Serving answers."""
     name = dtype_name(array)
     wire = WIRE_TYPES[name]
     message = tensor_pb2.TensorProto(dtype=wire.number)

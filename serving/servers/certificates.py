@@ -13,11 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras_privpart.errors import EngineError
 
 from ..wire.tls import CA_FILE, CLIENT_FILES, SERVER_FILES
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 CA_KEY_FILE = "ca.key"
 DEFAULT_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -110,7 +114,7 @@ def _issue(hosts: tuple[str, ...], expires: datetime) -> dict[str, bytes]:
     return files
 
 
-def _builder(subject: Any, issuer: Any, public_key: Any, expires: datetime) -> Any:
+def _builder(subject: x509.Name, issuer: x509.Name, public_key: EllipticCurvePublicKey, expires: datetime) -> x509.CertificateBuilder:
     from cryptography import x509
 
     # A certificate that has ended already begins before it ends: tests make such.
@@ -119,19 +123,19 @@ def _builder(subject: Any, issuer: Any, public_key: Any, expires: datetime) -> A
     return builder.not_valid_before(begins).not_valid_after(expires)
 
 
-def _signed(builder: Any, key: Any) -> Any:
+def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x509.Certificate:
     from cryptography.hazmat.primitives import hashes
 
     return builder.sign(key, hashes.SHA256())
 
 
-def _name(common_name: str) -> Any:
+def _name(common_name: str) -> x509.Name:
     from cryptography import x509
 
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
 
 
-def _general_name(host: str) -> Any:
+def _general_name(host: str) -> x509.GeneralName:
     from cryptography import x509
 
     try:
@@ -140,7 +144,7 @@ def _general_name(host: str) -> Any:
         return x509.DNSName(host)
 
 
-def _usage(**granted: bool) -> Any:
+def _usage(**granted: bool) -> x509.KeyUsage:
     from cryptography import x509
 
     every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
@@ -148,13 +152,13 @@ def _usage(**granted: bool) -> Any:
     return x509.KeyUsage(**{use: granted.get(use, False) for use in every})
 
 
-def _pem(certificate: Any) -> bytes:
+def _pem(certificate: x509.Certificate) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return certificate.public_bytes(Encoding.PEM)
 
 
-def _key_pem(key: Any) -> bytes:
+def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -17,7 +17,7 @@ SERVER_ENVIRONMENT = {LOG_LEVEL: "0"}
 
 # Ports and folders inside the container.
 GRPC_PORT, REST_PORT, CONFIG_FOLDER = 8500, 8501, "/config"
-# The default, four a core, refuses the fifth concurrent client of a core.
+# The default, four per core, refuses the fifth concurrent client of a core.
 _THREADS = 64
 # A load that fails is tried again twice, then the server says why. By default it tries for five minutes and says nothing meanwhile.
 _RETRIES, _RETRY_MICROS = 2, 1_000_000

@@ -71,7 +71,7 @@ class Replicas:
         self.stop()
 
     def describe(self) -> str:
-        """One line a server."""
+        """One line per server."""
         return "\n".join(engine.describe() for engine in self.engines)
 
     def wait(self, stop: StopFlag | None = None) -> None:

@@ -65,7 +65,7 @@ class PrometheusMetrics(Metrics):
     """Metrics for Prometheus, named `privpart_client_*`, with the label `method` (and `error`).
 
     Args:
-        registry: a `prometheus_client.CollectorRegistry`; the process' own when `None`. Make one object a registry.
+        registry: a `prometheus_client.CollectorRegistry`; the process' own when `None`. Make one object per registry.
 
     Raises:
         ServingError: `prometheus_client` is not installed.

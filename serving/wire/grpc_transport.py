@@ -1,4 +1,4 @@
-"""gRPC: one channel a transport, plaintext or TLS, with finite limits."""
+"""gRPC: one channel per transport, plaintext or TLS, with finite limits."""
 
 from __future__ import annotations
 

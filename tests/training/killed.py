@@ -1,4 +1,4 @@
-"""Run by `test_killed.py`: trains with a backup an epoch; with an argument, tells when the third epoch is half done and waits there."""
+"""Run by `test_killed.py`: trains with a backup per epoch; with an argument, tells when the third epoch is half done and waits there."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Fresh attackers, one family a file. `standard` gives those of every audit, `full` all there are, `chosen` what a caller names."""
+"""Fresh attackers, one family per file. `standard` gives those of every audit, `full` all there are, `chosen` what a caller names."""
 
 from __future__ import annotations
 

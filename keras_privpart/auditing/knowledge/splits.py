@@ -108,7 +108,7 @@ def seen_in_training(train: Samples, test: Samples, trained_on: Samples) -> Seen
 
 
 def _digests(x: np.ndarray) -> list[bytes]:
-    """One hash an example; bytes and floats of the same picture have the same."""
+    """One hash per example; bytes and floats of the same picture have the same."""
     scale = np.float32(255 if x.dtype == np.uint8 and not_images(x) is None else 1)
     rows = x.astype("float32") / scale if x.dtype == np.uint8 or np.issubdtype(x.dtype, np.floating) else x
     return [hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest() for row in rows]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from keras_privpart.errors import AuditError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from keras_privpart.auditing.reporting.report import AttackResult, AuditReport
 
 
@@ -15,7 +17,7 @@ def rows(report: AuditReport) -> list[dict[str, Any]]:
     return [row for result in report.results for row in _of(result)]
 
 
-def frame(report: AuditReport) -> Any:
+def frame(report: AuditReport) -> pd.DataFrame:
     """`rows` as a `pandas.DataFrame`.
 
     Raises:

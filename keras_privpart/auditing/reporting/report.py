@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.reporting.results import AttackResult, PictureRows
@@ -14,6 +14,9 @@ from keras_privpart.auditing.scoring.information import Bits
 from keras_privpart.auditing.scoring.intervals import Score
 from keras_privpart.errors import AuditError
 from keras_privpart.threat_model import ThreatModel
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class AuditReport:
 
         return report_json.from_json(data)
 
-    def to_dataframe(self) -> Any:
+    def to_dataframe(self) -> pd.DataFrame:
         """One row for each attack, what it was given, and score, as a `pandas.DataFrame`; see `dataframe.rows`.
 
         Raises:

@@ -32,14 +32,14 @@ ASSUMPTIONS = (
     "the inputs are taken for Gaussian with the mean and covariance of the examples: for other inputs the true error may be smaller",
     "the attacker is taken to know every direction in which the examples hardly vary, and the covariance is estimated from them",
     "the Fisher information is averaged over a draw of the examples, without an interval: of too few, the bound comes out too high",
-    "one boundary an input: who sees several of one input averages the noise out",
+    "one boundary per input: who sees several of one input averages the noise out",
     "mean squared error only: nothing is promised about what a person or a classifier could still tell",
 )
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Lower bounds on the mean squared error a number of the input, over inputs like the examples.
+    """Lower bounds on the mean squared error per number of the input, over inputs like the examples.
 
     Attributes:
         dfil: from the trace of the Fisher information alone; 0 without noise, where it bounds nothing.
@@ -74,10 +74,11 @@ class Bound:
         """What the bound says, and what it does not."""
         channel = "Gaussian noise on the boundary" if self.noise else "no noise on the boundary"
         return (
-            f"With {channel}, no reconstruction of inputs like these {self.fitted_on:,} examples has a mean squared error below "
-            f"{self.spectrum:.3g} a number (by the trace of the Fisher information alone, {self.dfil:.3g}); a guess that sees nothing has "
-            f"{self.prior:.3g}. It is of estimators that may be biased, on average over such inputs, and covers {self.directions:,} of "
-            f"{self.dimensions:,} directions, with {100 * self.covered:.1f} % of the variance. This holds under assumptions: "
+            f"With {channel}, no attacker can reconstruct inputs like these {self.fitted_on:,} examples with a mean squared error of less "
+            f"than {self.spectrum:.3g} per value (the weaker bound, from the trace of the Fisher information alone, is {self.dfil:.3g}); "
+            f"guessing without seeing anything gives {self.prior:.3g}. The error is an average over such inputs, and estimators may be "
+            f"biased. The bound covers {self.directions:,} of {self.dimensions:,} directions, with {100 * self.covered:.1f} % of the "
+            "variance. It holds under assumptions: "
             f"{'; '.join(self.assumptions)}."
         )
 
@@ -91,7 +92,7 @@ def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, dire
 
     The Fisher information of an input x behind z = f(x) + N(0, s^2) is `I(x) = J^T J / s^2`, J the Jacobian of f at x; S is the Fisher
     information of the inputs' own distribution, here that of a Gaussian, the inverse of their covariance. Then the mean squared error
-    of every estimator is, a number of d,
+    of every estimator is, per number of d,
 
     - at least `d / (Tr E[I] + Tr S)` (dFIL);
     - at least `Tr((E[I] + S)^-1) / d`, which is never lower, and is reached where f is linear and inputs are Gaussian;

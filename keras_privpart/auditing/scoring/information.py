@@ -240,7 +240,7 @@ def _assumptions(partition: Partition, fitted: np.ndarray, classes: bool) -> tup
 
 def _channel_words(channel: Any) -> str:
     if isinstance(channel, QuantizeChannel):
-        return f"a quantiser of {channel.bits} bits a number"
+        return f"a quantiser of {channel.bits} bits per number"
     power = "" if channel.power is None else f" on a mean square of at most {channel.power:g}"
     return f"Gaussian noise of standard deviation {channel.stddev:g}{power}"
 

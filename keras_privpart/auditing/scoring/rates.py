@@ -28,7 +28,7 @@ class Estimate:
 
 
 def capacity(power: float, stddev: np.ndarray) -> float:
-    """The most bits that Gaussian noise lets through of z whose mean square a number is at most `power`, whatever the inputs.
+    """The most bits that Gaussian noise lets through of z whose mean square per number is at most `power`, whatever the inputs.
 
     `(m/2) log2(1 + power / s^2)` for m numbers with the same noise; with noise of several sizes the power is spread as well as it can be
     ("water filling").
@@ -89,7 +89,7 @@ def covariance_bound(rows: np.ndarray, labels: np.ndarray | None = None, looks: 
 
     Of all distributions with a covariance the Gaussian has the largest entropy, and the rate is concave in the covariance, so that the
     covariance pooled over classes bounds the mean over classes. A covariance from n rows gives too small a rate, on average: the bootstrap
-    (over rows) tells by how much, which is put right, and the interval is the basic one. With fewer than four rows a number a covariance
+    (over rows) tells by how much, which is put right, and the interval is the basic one. With fewer than four rows per number a covariance
     tells nothing, and `separate_rate` is taken in its place.
 
     Args:

@@ -1,7 +1,7 @@
 """Optimises a described device half with tensorflow-model-optimization. Runs in a process of its own: `python -m ... FOLDER`.
 
 tensorflow-model-optimization knows `tf_keras` only, and importing it switches its whole process to `tf_keras`: nothing else of this
-package may import this module. It reads `request.json` and `arrays.npz` from FOLDER, prints one JSON object a line for progress, and
+package may import this module. It reads `request.json` and `arrays.npz` from FOLDER, prints one JSON object per line for progress, and
 writes `optimized.npz`.
 """
 

@@ -328,7 +328,7 @@ def fresh_input(symbol: Any, name: str) -> Any:
 
 @contextmanager
 def deep_graphs(calls: int) -> Iterator[None]:
-    """Lets Keras build or load a graph of that many calls: it walks the graph by recursion, one or two frames a call."""
+    """Lets Keras build or load a graph of that many calls: it walks the graph by recursion, one or two frames per call."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, 3 * calls + 1000))
     try:

@@ -1,4 +1,4 @@
-"""What can be wrong with a cut, one type a kind of mistake. `str(problem)` is the sentence a user reads."""
+"""What can be wrong with a cut, one type per kind of mistake. `str(problem)` is the sentence a user reads."""
 
 from __future__ import annotations
 

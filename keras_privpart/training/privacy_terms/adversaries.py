@@ -177,7 +177,7 @@ class AttributeAdversary(Adversary):
         network: a model of your own instead, from the boundary to logits `[batch, classes]` (one logit for a binary attribute, `k`
             numbers for a continuous one). The trainer takes a copy of it with its weights.
         attribute_type: `"categorical"`, `"binary"` (one logit instead of two) or `"continuous"` (squared error).
-        size: numbers an example of a continuous attribute, k.
+        size: numbers per example of a continuous attribute, k.
 
     References:
         Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016 (gradient reversal).

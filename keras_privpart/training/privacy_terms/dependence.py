@@ -1,4 +1,4 @@
-"""How much one batch of tensors tells about another: pure functions, one number a batch, differentiable."""
+"""How much one batch of tensors tells about another: pure functions, one number per batch, differentiable."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def same_kernel(labels: Any) -> tf.Tensor:
 
 
 def conditional_information(z: Any, labels: Any, classes: int, stddev: float) -> tf.Tensor:
-    """What a Gaussian channel of noise `stddev` lets through of `z` beyond the class, at most, in nats a feature.
+    """What a Gaussian channel of noise `stddev` lets through of `z` beyond the class, at most, in nats per feature.
 
     The mean over features and, by their size, classes of `log(1 + variance / stddev^2) / 2`, with the variance of the feature within the
     class. It bounds from above the mutual information with the input, given the class, feature by feature; lowering it raises the

@@ -136,7 +136,7 @@ def _image_shape(shape: Shape) -> tuple[int, int, int]:
 
 
 def _inputs(shapes: Sequence[Shape]) -> list[Any]:
-    """One float input a shape; a scalar an example becomes a vector of one."""
+    """One float input per shape; a scalar per example becomes a vector of one."""
     if not shapes:
         raise TrainingError("Received no boundary shapes; expected at least one. Give the shape of every tensor, without the batch.")
     for shape in shapes:
@@ -149,7 +149,7 @@ def _inputs(shapes: Sequence[Shape]) -> list[Any]:
 
 
 def _normalised(x: Any) -> Any:
-    """Zero mean and unit variance a channel: per feature for vectors and ids, per last axis for all else."""
+    """Zero mean and unit variance per channel: per feature for vectors and ids, per last axis for all else."""
     if len(x.shape) == 1:
         x = layers.Reshape((1,))(x)
     # A tiny epsilon, because a boundary may be tiny; a quick momentum, because an adversary's boundary moves under it.

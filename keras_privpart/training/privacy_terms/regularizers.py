@@ -45,7 +45,7 @@ class DistanceCorrelation(Regularizer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ConditionalEntropy(Regularizer):
-    """What the boundary tells beyond the task's class (`dependence.conditional_information`), in nats a feature.
+    """What the boundary tells beyond the task's class (`dependence.conditional_information`), in nats per feature.
 
     Args:
         classes: how many classes the task has; its targets must be whole numbers from 0 or one-hot rows.
@@ -71,14 +71,14 @@ class ConditionalEntropy(Regularizer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class JacobianPenalty(Regularizer):
-    """Fisher information that the boundary holds of the input: `Tr(J^T J) / (stddev^2 d)`, d numbers an input, mean over the batch.
+    """Fisher information that the boundary holds of the input: `Tr(J^T J) / (stddev^2 d)`, d numbers per input, mean over the batch.
 
     Estimated without bias by random projections: `E |J^T v|^2 = Tr(J^T J)` for standard normal `v`. The larger it is, the better can an
     unbiased estimator become; its inverse bounds that one's mean squared error (with noise of that `stddev` on the boundary).
 
     Args:
         weight: see `Regularizer`.
-        projections: random directions a batch, each one more pass back through the device half.
+        projections: random directions per batch, each one more pass back through the device half.
         stddev: of the channel's noise, above 0.
         limit: information below which nothing is penalised.
         seed: of the directions.

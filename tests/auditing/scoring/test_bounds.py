@@ -33,7 +33,7 @@ def noisy(parts, stddev=STDDEV):
 
 
 def least_error(kernel, covariance=COVARIANCE, stddev=STDDEV):
-    """Mean squared error a number of the best estimator there is, of Gaussian x from x @ kernel + noise."""
+    """Mean squared error per number of the best estimator there is, of Gaussian x from x @ kernel + noise."""
     posterior = np.linalg.inv(np.linalg.inv(covariance) + kernel @ kernel.T / stddev**2)
     return np.trace(posterior) / len(covariance)
 
@@ -132,6 +132,7 @@ def test_pictures_as_bytes_are_bounded_as_pictures_in_the_unit_range(open_window
 def test_words_and_json_carry_the_assumptions(open_window, digits):
     found = bound(noisy(open_window), digits[0].x, examples=2)
     assert "under assumptions: the inputs are taken for Gaussian" in found.words()
+    assert f"a mean squared error of less than {found.spectrum:.3g} per value" in found.words()
     assert "nothing is promised about what a person" in found.words()
     assert found.to_json()["spectrum"] == found.spectrum
     assert found.to_json()["examples"] == 2

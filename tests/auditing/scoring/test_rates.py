@@ -19,7 +19,7 @@ def rows(count, seed=1):
 
 def test_capacity_of_equal_noise_is_shannons_formula_and_of_unequal_noise_pours_water():
     assert rates.capacity(3.0, np.full(8, 2.0)) == pytest.approx(8 / 2 * math.log2(1 + 3 / 4))
-    # All of a power of 0.5 a number goes to the quiet one: its noise is 0.01, the other's 100.
+    # All of a power of 0.5 per number goes to the quiet one: its noise is 0.01, the other's 100.
     assert rates.capacity(0.5, np.array([0.1, 10.0])) == pytest.approx(math.log2(1 + 1 / 0.01) / 2)
     stddev = np.array([0.5, 1.0, 2.0])
     shares = RNG.dirichlet(np.ones(3), 4000) * 3 * 2.0

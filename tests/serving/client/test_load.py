@@ -83,7 +83,7 @@ def test_a_server_that_restarts_twice_under_load(bundle, parts, images):
         server.stop()
     assert (load.wrong, load.late) == (0, 0)
     assert load.right >= 360
-    # A call that was under way when the server stopped may be cancelled by it; it is told, and no more than one a client and restart.
+    # A call that was under way when the server stopped may be cancelled by it; it is told, and no more than one per client and restart.
     assert len(load.problems) <= 2 * CLIENTS
     assert {type(problem) for problem in load.problems} <= {errors.ServerFailedError, errors.ServerUnavailableError}
 

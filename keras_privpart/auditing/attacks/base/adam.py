@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class Adam:
-    """Adam's moments of some variables, and its step: TensorFlow's fused kernel, one operation a variable.
+    """Adam's moments of some variables, and its step: TensorFlow's fused kernel, one operation per variable.
 
     Attackers are small: an optimizer that leaves the graph at every step costs more than the step.
 

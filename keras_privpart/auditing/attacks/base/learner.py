@@ -23,7 +23,7 @@ class Effort:
 
     Attributes:
         epochs: passes over the attacker's data; every pass sees fresh channel noise.
-        batch_size: examples a step; the whole data set where that is smaller.
+        batch_size: examples per step; the whole data set where that is smaller.
         learning_rate: Adam's, at its height; it rises over the first 5 % of the steps and falls to 0 along a cosine.
         patience: the fit ends early after this share of its epochs without a lower validation loss.
         iterations: steps of an attack that works on each picture by itself.
@@ -81,7 +81,7 @@ class Learner:
         """Trains from fresh weights and keeps those of the epoch with the lowest validation loss.
 
         Args:
-            epochs: called once an epoch; gives the attacker's examples in chunks of `(boundary tensors, truth)`.
+            epochs: called once per epoch; gives the attacker's examples in chunks of `(boundary tensors, truth)`.
             held_out: the validation examples.
             examples: how many examples an epoch has.
             effort: what the fit may cost.

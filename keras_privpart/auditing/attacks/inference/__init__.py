@@ -1,1 +1,1 @@
-"""Inference of attributes, of the task's label and of membership, one family a file."""
+"""Inference of attributes, of the task's label and of membership, one family per file."""

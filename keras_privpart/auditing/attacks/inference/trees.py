@@ -22,7 +22,7 @@ class TreesAttack(AttributeAttack):
     """scikit-learn's histogram gradient boosting on the flattened tensors.
 
     Of more than 256 numbers, the trees see the leading 256 principal components of the attacker's examples. Where there is noise they
-    learn from three looks at every example. Every split chooses among half of the features. There are as many trees a class as the effort
+    learn from three looks at every example. Every split chooses among half of the features. There are as many trees per class as the effort
     has epochs, fewer when the held-out loss stops falling.
 
     Args:

@@ -1,1 +1,1 @@
-"""Reconstruction of the input, one family a file."""
+"""Reconstruction of the input, one family per file."""

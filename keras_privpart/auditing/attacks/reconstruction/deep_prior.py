@@ -17,7 +17,7 @@ _RATE = 0.01
 
 
 class DeepPriorAttack(InversionAttack):
-    """One small untrained convolutional network a victim, from a fixed noise to the picture; all victims' networks are trained at once.
+    """One small untrained convolutional network per victim, from a fixed noise to the picture; all victims' networks are trained at once.
 
     Args:
         most, keep: see `InversionAttack`.
@@ -81,6 +81,6 @@ def _convolved(x: tf.Tensor, kernels: tf.Tensor) -> tf.Tensor:
 
 
 def _standard(x: tf.Tensor) -> tf.Tensor:
-    """Zero mean and unit variance a picture and channel."""
+    """Zero mean and unit variance per picture and channel."""
     mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
     return (x - mean) * tf.math.rsqrt(variance + 1e-5)
