@@ -117,7 +117,7 @@ class _Rate(Regularizer):
 class BitsBeyondClass(_Rate):
     """Bits that cross beyond the class, at most: `log2 det(I + C / s^2) / 2`, as far as they exceed a target.
 
-    The covariance runs over the last batches (`momentum`), so that few examples a batch suffice; it is brought up to date before it
+    The covariance runs over the last batches (`momentum`), so that few examples per batch suffice; it is brought up to date before it
     counts. Its gradient is that of `mean(d^T A d) / (2 ln 2)`, d a row's distance from its class mean and A the inverse of the running
     `I + C / s^2`: the gradient of the logarithm of the determinant, by the batch's own share in the covariance. All is in float32, by
     Cholesky's factorisation, which noise keeps away from singular. Of more than 512 numbers only the variances are kept, which bounds the

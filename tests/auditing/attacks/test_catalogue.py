@@ -79,9 +79,7 @@ def test_attacks_are_chosen_by_set_family_name_or_object():
     assert [a.name for a in found].count(mine.name) == 1
     assert isinstance(found[-1], UnsplitAttack)
     assert chosen([]) == []
-    with pytest.raises(
-        AuditError, match=r"the attack 'decodr'; expected a set \(standard, full\), a family \(kernel posterior, re"
-    ):
+    with pytest.raises(AuditError, match=r"the attack 'decodr'; expected a set \(standard, full\), a family \(kernel posterior, re"):
         chosen("decodr")
     with pytest.raises(AuditError, match="twice"):
         chosen([mine, mine])
