@@ -16,6 +16,9 @@ from ..model_source import load_model, model_argument
 @click.option("--public", "public_inputs", multiple=True, metavar="INPUT", help="Input that the server may read raw; may be repeated.")
 @click.option("--bottleneck", type=click.IntRange(min=1), help="Features that cross; adds two layers, to be trained.")
 @click.option("--bottleneck-over", type=click.Choice(["place", "example"]), default="place", help="So many at each place, or in all.")
+@click.option(
+    "--expand", type=click.Choice(["linear", "dense", "convolutions"]), default="linear", help="What the server makes of a bottleneck."
+)
 @click.option("--device-budget", type=click.FloatRange(min=0), help="Multiply-adds that the device may spend, for the advisor's choice.")
 @click.option("--network", help="Speed such as 10Mbit/s: the advisor then takes the cut with the shortest estimated time.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder to write, such as runs/mnist.")
@@ -27,6 +30,7 @@ def partition(
     public_inputs: tuple[str, ...],
     bottleneck: int | None,
     bottleneck_over: str,
+    expand: str,
     device_budget: float | None,
     network: str | None,
     out: Path,
@@ -42,7 +46,7 @@ def partition(
     loaded = load_model(model)
     from keras_privpart.partitioning.partition import partition as cut
 
-    narrow = {"bottleneck": bottleneck, "bottleneck_over": bottleneck_over}
+    narrow = {"bottleneck": bottleneck, "bottleneck_over": bottleneck_over, "expand": expand}
     budget = {"device_budget": device_budget, "network": network}
     parts = cut(loaded, at=list(at) or None, public_inputs=public_inputs, **narrow, **budget)
     parts.save(out, overwrite=overwrite)

@@ -1,6 +1,6 @@
 """Channels: layers that stand on the boundary. They belong to the device half, in training and after export."""
 
-from keras_privpart.channels.bottleneck import Expand, Squeeze
+from keras_privpart.channels.bottleneck import Expand, ExpandConvolutions, ExpandDense, Squeeze
 from keras_privpart.channels.channel import PACKAGE, Channel
 from keras_privpart.channels.gate import DropoutChannel, GateChannel
 from keras_privpart.channels.noise import GaussianChannel, LaplaceChannel
@@ -11,6 +11,8 @@ __all__ = [
     "Channel",
     "DropoutChannel",
     "Expand",
+    "ExpandConvolutions",
+    "ExpandDense",
     "GateChannel",
     "GaussianChannel",
     "LaplaceChannel",

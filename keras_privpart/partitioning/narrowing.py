@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from sklearn.decomposition import PCA
 
-from keras_privpart.channels.bottleneck import Expand, Squeeze
+from keras_privpart.channels.bottleneck import HIDDEN, Expand, ExpandConvolutions, ExpandDense, Squeeze
 from keras_privpart.errors import CutError
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 OVER = ("place", "example")
+EXPAND = ("linear", "dense", "convolutions")
 _ROUNDING = 1e-5  # of float32 boundaries
 
 
-def narrowed(parts: Partition, features: int, over: str, examples: Any = None) -> tuple[keras.Model, list[str]]:
+def narrowed(parts: Partition, features: int, over: str, examples: Any = None, expand: str = "linear") -> tuple[keras.Model, list[str]]:
     """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
 
     Raises:
@@ -30,7 +31,14 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None) -
         raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
     if over not in OVER:
         raise CutError(f"Received over={over!r}; expected one of {', '.join(OVER)}. Choose one of them.")
+    if expand not in EXPAND:
+        raise CutError(f"Received expand={expand!r}; expected one of {', '.join(EXPAND)}. Choose one of them.")
     outputs = keras.tree.flatten(parts.device.output)
+    flat_ones = [list(z.shape) for z in outputs if _narrows(z) and len(z.shape) != 4]
+    if expand == "convolutions" and flat_ones:
+        raise CutError(
+            f"Received expand='convolutions' for a boundary {flat_ones}; expected [batch, height, width, channels]. Use 'dense'."
+        )
     widths = [z.shape[-1] if over == "place" else _size(z) for z in outputs if _narrows(z)]
     if not widths or isinstance(features, bool) or not isinstance(features, int) or not 1 <= features < min(widths):
         raise CutError(
@@ -48,7 +56,7 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None) -
         suffix = f"_{i}" if len(outputs) > 1 else ""
         flat = over == "example" and len(z.shape) > 2
         narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
-        down, up = _pair(narrow, features, suffix)
+        down, up = _pair(narrow, features, suffix, expand, z.shape[1:] if flat else None)
         if seen is not None:
             _to_principal(down, up, seen[i])
         squeezed.append(down.name)
@@ -71,10 +79,17 @@ def _size(z: Any) -> int:
     return 0 if None in z.shape[1:] else math.prod(z.shape[1:])
 
 
-def _pair(z: Any, features: int, suffix: str) -> tuple[Squeeze, Expand]:
-    width = z.shape[-1]
+def _pair(z: Any, features: int, suffix: str, expand: str, grid: tuple[int, ...] | None) -> tuple[Squeeze, Expand]:
+    width, hidden = z.shape[-1], max(HIDDEN, 4 * features)
     down = Squeeze(features, name=f"bottleneck{suffix}", dtype=z.dtype)
-    up = Expand(width, name=f"bottleneck_expansion{suffix}", dtype=z.dtype)
+    named = {"name": f"bottleneck_expansion{suffix}", "dtype": z.dtype}
+    up: Expand
+    if expand == "dense":
+        up = ExpandDense(width, hidden, **named)
+    elif expand == "convolutions":
+        up = ExpandConvolutions(width, hidden, grid, **named)
+    else:
+        up = Expand(width, **named)
     down.build(z.shape)
     up.build((*z.shape[:-1], features))
     kernel = np.asarray(keras.ops.convert_to_numpy(keras.initializers.Orthogonal()((width, features), dtype="float32")))

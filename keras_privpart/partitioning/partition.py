@@ -58,6 +58,7 @@ def partition(
     bottleneck: int | None = None,
     bottleneck_over: str = "place",
     bottleneck_examples: Any = None,
+    expand: str = "linear",
     device_budget: float | None = None,
     network: str | None = None,
 ) -> Partition:
@@ -77,6 +78,7 @@ def partition(
         bottleneck: features that cross, fewer than now (`with_bottleneck`). None for as many as there are.
         bottleneck_over: `"place"` for so many at each place of the boundary's grid, `"example"` for so many in all.
         bottleneck_examples: a batch of the model's inputs from whose boundary the new layers take their start (`with_bottleneck`).
+        expand: what the server half makes of a bottleneck's features, `"linear"`, `"dense"` or `"convolutions"` (`with_bottleneck`).
         device_budget: multiply-adds that the device may spend on one example, for the advisor's choice.
         network: speed of the network, such as `"10Mbit/s"`: lets the advisor choose the cut with the shortest estimated time
             (`CutTable.fastest`) instead of the fewest bytes.
@@ -110,10 +112,10 @@ def partition(
     boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
     _warn_of_lambdas(graph)
     parts = _halves(graph, boundary, separation)
-    return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over, bottleneck_examples)
+    return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over, bottleneck_examples, expand)
 
 
-def with_bottleneck(parts: Partition, features: int, over: str = "place", examples: Any = None) -> Partition:
+def with_bottleneck(parts: Partition, features: int, over: str = "place", examples: Any = None, expand: str = "linear") -> Partition:
     """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
 
     The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
@@ -129,17 +131,25 @@ def with_bottleneck(parts: Partition, features: int, over: str = "place", exampl
             either side and can leave out where things are, which is most of a picture.
         examples: what `parts.device.predict` takes, more of them than features, a few thousand if there are. The new layers start at the
             principal components of their boundary, scaled to mean 0 and variance 1, and at the least squares way back.
+        expand: what spreads the features out on the server, where work is cheap and no attacker gains by it: `"linear"`; `"dense"`, with
+            a hidden layer; `"convolutions"`, for pictures, transposed ones where the features are those of the whole example. What the
+            last two add to the linear map starts at 0: the new model begins where the linear one does, and has room to learn.
 
     Raises:
         CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the
-            example, a tensor of open size; with `examples`, too few, or a boundary that varies in fewer directions than `features`.
+            example, a tensor of open size; convolutions of what is no picture; with `examples`, too few, or a boundary that varies in
+            fewer directions than `features`.
 
     Example:
         >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
         >>> parts.boundary.tensors[0].shape
         (None, 14, 14, 8)
+
+    References:
+        Matsubara et al., "BottleFit: Learning Compressed Representations in Deep Neural Networks for Effective and Efficient Split
+        Computing", WoWMoM 2022 (a narrow boundary, widened by the server and trained by distillation).
     """
-    model, names = narrowed(parts, features, over, examples)
+    model, names = narrowed(parts, features, over, examples, expand)
     return partition(model, at=names)
 
 

@@ -133,9 +133,49 @@ def test_a_channel_goes_on_top():
         (lambda p: with_bottleneck(p, 5), r"bottleneck=5 at a, b with \[6, 5\] features; expected a whole number from 1"),
         (lambda p: with_bottleneck(p, 0), "bottleneck=0"),
         (lambda p: with_bottleneck(p, 2, over="pixel"), "over='pixel'; expected one of place, example"),
+        (lambda p: with_bottleneck(p, 2, expand="wide"), "expand='wide'; expected one of linear, dense, convolutions"),
+        (lambda p: with_bottleneck(p, 2, expand="convolutions"), r"convolutions' for a boundary \[\[None, 5\]\]; expected \[batch, height"),
         (lambda p: with_bottleneck(p.with_channel(GaussianChannel(0.5)), 2), "expected a plain one"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, text):
     with pytest.raises(CutError, match=text):
         make(partition(model(), at=["a", "b"]))
+
+
+def pictures():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    a = layers.Conv2D(6, 3, strides=2, name="a")(image)  # 3x3x6
+    return partition(keras.Model(image, layers.Dense(3, name="scores")(layers.Flatten()(layers.ReLU()(a)))), at="a")
+
+
+@pytest.mark.parametrize("over", ["place", "example"])
+@pytest.mark.parametrize("expand", ["dense", "convolutions"])
+def test_room_on_the_server_begins_as_the_linear_map_and_learns_more(expand, over, tmp_path):
+    x = np.random.default_rng(1).uniform(size=(60, 8, 8, 1)).astype("float32")
+    linear, roomy = (with_bottleneck(pictures(), 2, over, x, expand=e) for e in ("linear", expand))
+    assert roomy.boundary == linear.boundary
+    assert np.allclose(roomy.device(x), linear.device(x), atol=1e-5)
+    assert np.allclose(roomy.model(x), linear.model(x), atol=1e-5), "it starts where the linear one does"
+    roomy.verify(X)
+    before = [w.copy() for w in roomy.server.get_weights()]
+    roomy.server.compile(keras.optimizers.Adam(1e-2), "mse")
+    truth = pictures().model(x)
+    roomy.server.fit(roomy.device(x), truth, epochs=3, verbose=0)
+    assert sum(not np.array_equal(a, b) for a, b in zip(before, roomy.server.get_weights(), strict=True)) == len(before), "all of it learns"
+    with_room, without = roomy.server.count_params(), linear.server.count_params()
+    assert with_room > without
+    assert roomy.device.count_params() == linear.device.count_params()
+    roomy.save(tmp_path / "parts")
+    again = Partition.load(tmp_path / "parts")
+    assert np.array_equal(again.server(again.device(X)), roomy.server(roomy.device(X)))
+    twin = roomy.copy()
+    assert np.array_equal(twin.model(X), roomy.model(X))
+
+
+def test_partition_makes_room_at_once():
+    whole = pictures().model
+    parts = partition(whole, at="a", bottleneck=4, bottleneck_over="example", expand="convolutions")
+    assert type(parts.server.get_layer("bottleneck_expansion")).__name__ == "ExpandConvolutions"
+    assert parts.boundary.tensors[0].shape == (None, 4)
