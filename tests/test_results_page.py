@@ -1,6 +1,7 @@
 """The results page says which attacks, floors and intervals stand behind a number, and keeps others' figures apart."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -13,52 +14,59 @@ TASKS = Path(__file__).parents[1] / "benchmarks" / "tasks"
 def page(monkeypatch):
     monkeypatch.syspath_prepend(str(TASKS))
     yield importlib.import_module("page")
-    for name in ("page", "yardsticks"):
+    for name in ("page", "recipes", "task", "yardsticks"):
         sys.modules.pop(name, None)
 
 
 def row(defence, accuracy, leakage):
     interval = [None, None] if leakage is None else [leakage - 0.02, leakage + 0.02]
     found = {"attack": "decoder, large, mixed", "score": "ssim", "boundary": 0.61234, "floor": 0.5, "ceiling": 0.95, "leakage": leakage}
-    kinds = {"reconstruction": {**found, "leakage_interval": interval, "max_leakage": 0.4, "attacks": 4}}
+    more = {**found, "boundary": 0.7, "leakage": None if leakage is None else leakage + 0.1, "at_least": True}
+    picture = {**found, "leakage_interval": interval, "leakage_beyond_answer": 0.04, "at_least": False, "looks": {"16": more}}
+    named = {"score": "rank_1", "boundary": 0.82, "looks": {"16": {"boundary": 0.99}}}
     return {
         "task": "digits",
         "title": "digits: MNIST",
         "scale": "small",
+        "settings": {"epochs": 8, "seeds": 1},
         "cut": "conv_2",
         "defence": defence,
-        "epochs": 8,
-        "models": 1,
         "accuracy": accuracy,
         "train": 16_000,
         "test": 10_000,
-        "audit": {"task_accuracy": {"defended": accuracy, "reference": 0.98}, "kinds": kinds, "seeds": 3, "victims": 1_000},
+        "summary": {
+            "kinds": {"reconstruction": picture, "re-identification in the class": named},
+            "bits": {"1": {"at_least": 6.2, "at_most": 10.71}},
+            "more_looks": "show more",
+            "examples": 60_000,
+            "victims": 1_000,
+        },
     }
 
 
-SETTINGS = {"attackers": 4_000, "audit_epochs": None}
-
-
-def test_rows_carry_floor_ceiling_interval_and_drop(page):
-    text = page.page(
-        {"digits-small": {"schema": 1, "settings": SETTINGS, "rows": [row("undefended", 0.981, 1.0), row("noise only", 0.975, 0.25)]}}
+def test_rows_carry_floor_ceiling_interval_looks_bits_and_drop(page):
+    text = page.page({"digits-small": [row("undefended", 0.981, 1.0), row("noise only", 0.975, 0.25)]})
+    cells = (
+        "0.612 | 0.500 | 0.950 | 0.25 (0.23-0.27); 0.04 | at least 0.35 (SSIM 0.700) | 82 % / 99 % | 6.2 to 10.7 | decoder, large, mixed |"
     )
-    cells = "0.612 | 0.500 | 0.950 | 0.25 (0.23-0.27); another attack 0.40 | decoder, large, mixed |"
     assert f"| `conv_2` | noise only | 97.5 % | 0.6 | {cells}" in text
-    assert "1 trained model per row, 3 attackers of each kind against each, 4 attacks of a kind" in text
-    assert "attackers learn from 4,000 of the training examples and attack 1,000 test examples" in text
+    assert "attackers know 60,000 examples and attack 1,000; 1 trained model a row" in text
     assert "python benchmarks/tasks/digits.py --scale small" in text
-    ours, others = text.split("Published figures of other work")
+    ours, others = text.split("Published figures of other work", 1)
     assert "SSIM 0.733" in others
     assert "SSIM 0.733" not in ours
     assert "not to be read as rows of the table" in others
-    assert "CIFAR" not in text  # no task that was not run
+    assert "## objects\n\nNot run yet." in text
 
 
 def test_undefined_leakage_is_said_to_be_so(page):
-    assert "undefined: no room between floor and ceiling" in page.page(
-        {"x": {"settings": SETTINGS, "rows": [row("noise only", 0.9, None)]}}
-    )
+    assert "undefined: no room between floor and ceiling" in page.page({"x": [row("noise only", 0.9, None)]})
+
+
+def test_more_looks_that_show_no_more_are_said_to_be_the_same(page):
+    quiet = row("bottleneck only", 0.98, 0.5)
+    quiet["summary"] = {**quiet["summary"], "more_looks": "show no more", "bits": None}
+    assert "| the same | 82 % / the same | no bound |" in page.page({"x": [quiet]})
 
 
 def test_published_figures_are_those_of_the_tasks(page):
@@ -70,7 +78,15 @@ def test_published_figures_are_those_of_the_tasks(page):
 def test_the_picture_shows_every_defence_of_the_shared_cut_once(page):
     other = {**row("ours", 0.97, 0.1), "cut": "conv_1"}
     rows = [row("undefended", 0.98, 1.0), row("noise only", 0.97, 0.5), row("constant", 0.1, None), other]
-    figure = page.draw({"digits-small": {"settings": SETTINGS, "rows": rows}, "again": {"settings": SETTINGS, "rows": rows}})
+    figure = page.draw({"digits-small": rows, "again": rows})
     assert len(figure.axes) == 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["undefended", "noise only"]
-    assert [line.get_xdata()[0] for line in figure.axes[0].containers[1].lines[:1]] == pytest.approx([1.0])
+    assert figure.axes[0].lines[-1].get_xdata()[0] == pytest.approx(1.0)
+
+
+def test_rows_are_read_from_their_files_the_undefended_first(page, tmp_path):
+    folder = tmp_path / "digits" / "small" / "rows"
+    folder.mkdir(parents=True)
+    for name in ("noise only", "undefended"):
+        (folder / f"{name}.json").write_text(json.dumps(row(name, 0.9, 0.1)))
+    assert [r["defence"] for r in page.read(tmp_path)["digits-small"]] == ["undefended", "noise only"]

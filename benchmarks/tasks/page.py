@@ -1,4 +1,4 @@
-"""Writes docs/results.md and its picture from benchmarks/results/tasks/*.json.
+"""Writes docs/results.md and its pictures from the row files of benchmarks/results/tasks/.
 
 python benchmarks/tasks/page.py
 """
@@ -10,26 +10,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes import OURS, UNDEFENDED
 from yardsticks import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "tasks"
 PAGE = ROOT / "docs" / "results.md"
 PICTURE = ROOT / "docs" / "images" / "results.png"
-UNDEFENDED = "undefended"
 MARKERS = "os^vD*PX<>"
+PICTURES, IN_CLASS = "reconstruction", "re-identification in the class"
+LOOKS = "16"
 
 HEAD = """# Results
 
-Made by `python benchmarks/tasks/page.py` from `benchmarks/results/tasks/*.json`, those
-by `python benchmarks/tasks/TASK.py --scale SCALE`.
+Made by `python benchmarks/tasks/page.py` from `benchmarks/results/tasks/*/*/rows/*.json`, those by
+`python benchmarks/tasks/TASK.py --scale SCALE --minutes N`, which goes on where its files end. What is not there has not been run.
 
-How to read the tables. Every number about privacy comes from fresh attackers, trained from scratch on the frozen device half; of all
-attacks of a kind the strongest counts, and all rows of a table face the same ones. *Floor* is the same attack on what the server half
-answers, which cannot be hidden; *ceiling*, on an undefended boundary. *Leakage* is (attack - floor) / (ceiling - floor): 0 is nothing
-beyond the answer, 1 as much as without a defence; its interval is 95 %. Peers' rows are their ideas made of this library's parts,
-trained on the same network for as many epochs: not the authors' code, and not their figures. The numbers in our recipe were chosen after a
-few tries, audited on the same test examples; those of the peers stand as they are, at one setting that nobody tuned.
+How to read the tables. Every number about privacy comes from fresh attackers on the frozen device half, given more effort until more
+gained nothing; of all attacks of a kind the strongest counts. *Leakage* is (attack - floor) / (ceiling - floor) of the score, where the
+floor is the same attack on the decision alone, the class that the server names, and the ceiling the same on an undefended boundary: 0
+is nothing beyond the decision, 1 as much as without a defence; in brackets a 95 % interval, after the semicolon the leakage beyond all
+that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise out. *Named among 100*: how
+often an attacker who knows the device half names the picture that was sent among a hundred of its class; chance is 1 %. *Bits* are
+those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker. "At least" before a
+number: more effort would still have gained something. Peers' rows are their ideas made of this library's parts: not the authors' code, and not their figures.
 """
 
 YARDSTICKS = """Published figures of other work, undefended (u) and defended (d). Their networks, data, splits and attackers differ from
@@ -37,97 +41,166 @@ ours and from each other's, and most give neither floor nor interval: they show 
 above.
 """
 
-IMAGE = "![What the strongest attacker reads against what the task loses, one panel per task](images/results.png)\n"
+IMAGE = "![Leakage of the picture after one look and after sixteen, against what the task loses](images/results.png)\n"
+
+Row = Mapping[str, Any]
 
 
-def page(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page, of results by file name without its ending."""
-    parts = [HEAD, IMAGE]
-    for name in PUBLISHED:
-        runs = [run for run in results.values() if run["rows"] and run["rows"][0]["task"] == name]
-        parts += [section(run["settings"], run["rows"]) for run in runs]
-        if runs:
-            parts.append(YARDSTICKS)
-            parts.append(_table(("work", "data, cut", "task", "attacker"), PUBLISHED[name]))
+def page(runs: Mapping[str, Sequence[Row]]) -> str:
+    """The page, of rows by task and scale."""
+    parts = [HEAD, *([IMAGE] if runs else [])]
+    for task, published in PUBLISHED.items():
+        found = [rows for rows in runs.values() if rows[0]["task"] == task]
+        parts += [section(rows) for rows in found] or [f"## {task}\n\nNot run yet.\n"]
+        parts += [YARDSTICKS, _table(("work", "data, cut", "task", "attacker"), published)]
     return "\n".join(parts)
 
 
-def section(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """One run of a task: a table for everything that was attacked."""
-    lines = [f"## {rows[0]['title']}", "", _setting(settings, rows[0]), ""]
+def section(rows: Sequence[Row]) -> str:
+    """One task at one scale: a table of what leaks of the picture, and one for everything else that was attacked."""
+    lines = [f"## {rows[0]['title']}", "", _setting(rows[0]), ""]
     plain = {row["cut"]: row["accuracy"] for row in rows if row["defence"] == UNDEFENDED}
-    for kind in dict.fromkeys(kind for row in rows for kind in row["audit"]["kinds"]):
-        found = [row for row in rows if kind in row["audit"]["kinds"]]
-        score = found[0]["audit"]["kinds"][kind]["score"].replace("_", " ")
-        header = ("cut", "defence", "task accuracy", "drop, points", f"strongest attack's {score}", "floor", "ceiling", "leakage", "attack")
-        lines += [f"**{kind}**", "", _table(header, (_row(row, kind, plain.get(row["cut"])) for row in found))]
+    header = (
+        "cut",
+        "defence",
+        "task accuracy",
+        "drop, points",
+        "SSIM",
+        "floor",
+        "ceiling",
+        "leakage, one look",
+        "16 looks",
+        "named among 100: one look / 16",
+        "bits beyond the class",
+        "strongest decoder",
+    )
+    lines.append(_table(header, (_row(row, plain.get(row["cut"])) for row in rows if PICTURES in row["summary"]["kinds"])))
+    kinds = dict.fromkeys(kind for row in rows for kind in row["summary"]["kinds"] if kind != PICTURES and "re-ident" not in kind)
+    for kind in kinds:
+        found = [row for row in rows if kind in row["summary"]["kinds"]]
+        score = found[0]["summary"]["kinds"][kind]["score"].replace("_", " ")
+        header = (
+            "cut",
+            "defence",
+            "task accuracy",
+            f"strongest attack's {score}",
+            "floor",
+            "ceiling",
+            "leakage, one look",
+            "16 looks",
+            "attack",
+        )
+        lines += [f"**{kind}**", "", _table(header, (_attribute(row, kind) for row in found))]
     return "\n".join(lines)
 
 
-def draw(results: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The figure: for every run, leakage of the picture against the task's loss of accuracy, at the cut that all defences share."""
+def draw(runs: Mapping[str, Sequence[Row]]) -> Any:
+    """The figure: for every run, leakage of the picture against the task's loss of accuracy; filled after one look, hollow after 16."""
     from matplotlib.figure import Figure
 
-    runs = [run["rows"] for run in results.values() if run["rows"]]
-    figure = Figure(figsize=(max(6, 4 * len(runs)), 4.8), dpi=120, layout="constrained")
+    figure = Figure(figsize=(max(6, 4 * len(runs)), 5.2), dpi=120, layout="constrained")
     known: dict[str, int] = {}
     shown: dict[str, Any] = {}
-    for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
+    for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.values(), strict=True):
         plain = next(row for row in rows if row["defence"] == UNDEFENDED)
         for row in rows:
-            found = row["audit"]["kinds"].get("reconstruction")
+            found = row["summary"]["kinds"].get(PICTURES)
             if row["cut"] != plain["cut"] or found is None or found["leakage"] is None:
                 continue
             i = known.setdefault(row["defence"], len(known))
-            low, high = found["leakage_interval"]
             drop = 100 * (plain["accuracy"] - row["accuracy"])
-            error = [[max(0.0, found["leakage"] - low)], [max(0.0, high - found["leakage"])]]  # rounded figures
-            shown[row["defence"]] = axes.errorbar(
-                drop, found["leakage"], error, fmt=MARKERS[i % len(MARKERS)], color=f"C{i}", capsize=2, label=row["defence"]
-            )
-        axes.set(title=rows[0]["task"], xlabel="accuracy lost, points", ylabel="leakage of the picture", ylim=(-0.05, 1.1))
+            style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
+            after = found["looks"].get(LOOKS, {}).get("leakage")
+            if after is not None:
+                axes.plot([drop, drop], [found["leakage"], after], color=style["color"], linewidth=0.8, alpha=0.6)
+                axes.plot([drop], [after], linestyle="none", markerfacecolor="none", **style)
+            (shown[row["defence"]],) = axes.plot([drop], [found["leakage"]], linestyle="none", label=row["defence"], **style)
+        axes.set(title=rows[0]["task"], xlabel="accuracy lost, points", ylabel="leakage beyond the decision", ylim=(-0.05, 1.1))
         axes.grid(alpha=0.3)
-    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=min(2, len(runs)), frameon=False, fontsize="small")
+    names = ("filled: one look; hollow: the same picture sent 16 times",)
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=1, frameon=False, fontsize="small", title=names[0])
     return figure
 
 
-def _setting(settings: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    attacks = sorted({found["attacks"] for found in row["audit"]["kinds"].values()})
-    many = f"{attacks[0]}" if len(attacks) == 1 else f"{attacks[0]} to {attacks[-1]}"
-    known = "all" if settings["attackers"] is None else f"{settings['attackers']:,}"
-    effort = "" if settings["audit_epochs"] is None else f" in {settings['audit_epochs']} epochs"
+def _setting(row: Row) -> str:
+    settings, summary = row["settings"], row["summary"]
+    many = "1 trained model a row" if settings["seeds"] == 1 else f"{settings['seeds']} trained models of ours and undefended, else 1"
     return (
-        f"Scale `{row['scale']}`: {row['train']:,} training examples, {row['epochs']} epochs, task accuracy of {row['test']:,} test "
-        f"examples; attackers learn from {known} of the training examples{effort} and attack {row['audit']['victims']:,} test examples; "
-        f"{row['models']} trained {'model' if row['models'] == 1 else 'models'} per row, {row['audit']['seeds']} "
-        f"{'attacker' if row['audit']['seeds'] == 1 else 'attackers'} of each kind against each, {many} attacks of a kind. "
+        f"Scale `{row['scale']}`: {row['train']:,} training examples, {settings['epochs']} epochs, task accuracy of {row['test']:,} test "
+        f"examples; attackers know {summary['examples']:,} examples and attack {summary['victims']:,}; {many}. "
         f"Command: `python benchmarks/tasks/{row['task']}.py --scale {row['scale']}`."
     )
 
 
-def _row(row: Mapping[str, Any], kind: str, plain: float | None) -> Sequence[str]:
-    found = row["audit"]["kinds"][kind]
+def _row(row: Row, plain: float | None) -> Sequence[str]:
+    summary = row["summary"]
+    found, named = summary["kinds"][PICTURES], summary["kinds"].get(IN_CLASS)
     drop = "" if plain is None else f"{round(100 * (plain - row['accuracy']), 1) + 0.0:.1f}"  # no -0.0
     return (
         f"`{row['cut']}`",
         row["defence"],
         f"{100 * row['accuracy']:.1f} %",
         drop,
-        f"{found['boundary']:.3f}",
-        f"{found['floor']:.3f}",
-        f"{found['ceiling']:.3f}",
+        f"{_at_least(found)}{found['boundary']:.3f}",
+        _number(found["floor"]),
+        _number(found["ceiling"]),
         _leakage(found),
+        _after_looks(found, lambda more: f"{_at_least(more)}{_number(more['leakage'], 2)} (SSIM {more['boundary']:.3f})", summary),
+        "not tested" if named is None else f"{_percent(named)} / {_after_looks(named, _percent, summary)}",
+        _bits(summary["bits"]),
         found["attack"],
     )
+
+
+def _attribute(row: Row, kind: str) -> Sequence[str]:
+    summary = row["summary"]
+    found = summary["kinds"][kind]
+    return (
+        f"`{row['cut']}`",
+        row["defence"],
+        f"{100 * row['accuracy']:.1f} %",
+        f"{_at_least(found)}{found['boundary']:.3f}",
+        _number(found["floor"]),
+        _number(found["ceiling"]),
+        _leakage(found),
+        _after_looks(found, lambda more: f"{more['boundary']:.3f}", summary),
+        found["attack"],
+    )
+
+
+def _after_looks(found: Mapping[str, Any], words: Any, summary: Mapping[str, Any]) -> str:
+    if summary["more_looks"] == "show no more":
+        return "the same"
+    more = found["looks"].get(LOOKS)
+    return "not tested" if more is None else words(more)
 
 
 def _leakage(found: Mapping[str, Any]) -> str:
     if found["leakage"] is None:
         return "undefined: no room between floor and ceiling"
     low, high = found["leakage_interval"]
-    most = found.get("max_leakage")
-    more = f"; another attack {most:.2f}" if most is not None and most > found["leakage"] + 0.005 else ""
-    return f"{found['leakage']:.2f} ({low:.2f}-{high:.2f}){more}"
+    answer = found["leakage_beyond_answer"]
+    beyond = "" if answer is None else f"; {answer:.2f}"
+    return f"{_at_least(found)}{found['leakage']:.2f} ({low:.2f}-{high:.2f}){beyond}"
+
+
+def _at_least(found: Mapping[str, Any]) -> str:
+    return "at least " if found["at_least"] else ""
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(found: Mapping[str, Any]) -> str:
+    return f"{100 * found['boundary']:.0f} %"
+
+
+def _bits(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "no bound"
+    one = found["1"]
+    return f"{one['at_least']:.1f} to {one['at_most']:.1f}" if one["at_most"] is not None else f"at least {one['at_least']:.1f}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -135,14 +208,24 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
+def read(folder: Path) -> dict[str, list[Row]]:
+    """Rows by task and scale, undefended first, then ours."""
+    runs: dict[str, list[Row]] = {}
+    for path in sorted(folder.glob("*/*/rows/*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        runs.setdefault(f"{row['task']}-{row['scale']}", []).append(row)
+    first = {UNDEFENDED: 0, OURS: 1}
+    return {name: sorted(rows, key=lambda row: (first.get(row["defence"], 2), row["defence"])) for name, rows in runs.items()}
+
+
 def main() -> None:
-    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
-    if not results:
+    runs = read(RESULTS)
+    if not runs:
         raise SystemExit(f"Found no results in {RESULTS}. Run a task first: python benchmarks/tasks/digits.py --scale small")
-    PAGE.with_suffix(".part").write_text(page(results), encoding="utf-8")
+    PAGE.with_suffix(".part").write_text(page(runs), encoding="utf-8")
     PAGE.with_suffix(".part").replace(PAGE)
-    draw(results).savefig(PICTURE)
-    print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(results)}.")
+    draw(runs).savefig(PICTURE)
+    print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(f'{name} ({len(rows)} rows)' for name, rows in runs.items())}.")
 
 
 if __name__ == "__main__":
