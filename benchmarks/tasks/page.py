@@ -33,7 +33,8 @@ is nothing beyond the decision, 1 as much as without a defence; in brackets a 95
 that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise out. *Named among 100*: how
 often an attacker who knows the device half names the picture that was sent among a hundred of its class; chance is 1 %. *Bits* are
 those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker. "At least" before a
-number: more effort would still have gained something. Peers' rows are their ideas made of this library's parts: not the authors' code, and not their figures.
+number: more effort would still have gained something. Peers' rows are their ideas made of this library's parts: not the authors' code,
+and not their figures.
 """
 
 YARDSTICKS = """Published figures of other work, undefended (u) and defended (d). Their networks, data, splits and attackers differ from
