@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_privpart import atomic
 from keras_privpart.errors import DataError, ModelError
 
 from .data_source import DataSource
@@ -69,13 +67,6 @@ def _staged(run: Path, names: tuple[str, ...], overwrite: bool) -> Iterator[Path
     taken = [name for name in names if (run / name).exists()]
     if taken and not overwrite:
         raise ModelError(f"{run} holds {', '.join(taken)} already; pass --overwrite to replace, or give another folder.")
-    stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=run))
-    try:
+    with atomic.sibling(run / TRAIN_RECORD) as stage:
         yield stage
-        for name in names:
-            old = stage / f"old-{name}"
-            if (run / name).exists():
-                os.rename(run / name, old)
-            os.rename(stage / name, run / name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        atomic.swap([(stage / name, run / name) for name in names], beside=run / TRAIN_RECORD)

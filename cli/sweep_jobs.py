@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_privpart import atomic
 from keras_privpart.errors import PrivPartError
 
 from .console import import_tensorflow
@@ -106,9 +106,7 @@ def run_job(job: Job) -> Result:
     shutil.rmtree(job.folder, ignore_errors=True)
     with contextlib.redirect_stderr(io.StringIO()):  # remarks and bars of many jobs at once help nobody
         result = _carry_out(job)
-    part = job.folder / f".{RESULT}.part"
-    part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, job.folder / RESULT)
+    atomic.write_text(job.folder / RESULT, json.dumps(result, indent=2) + "\n")
     return result
 
 

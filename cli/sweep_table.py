@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from keras_privpart import atomic
 
 from .sweep_jobs import Result
 
@@ -158,9 +159,7 @@ def write(rows: Sequence[Row], out: Path, command: str) -> list[Path]:
     texts = {"results.json": json.dumps(body, indent=2) + "\n", "results.md": to_markdown(rows, command)}
     written = []
     for name, text in texts.items():
-        part = out / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out / name)
+        atomic.write_text(out / name, text)
         written.append(out / name)
     return [*written, *plot(rows, out / "front.png")]
 

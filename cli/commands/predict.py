@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from keras_privpart import atomic
 from keras_privpart.contract import Contract
 from keras_privpart.errors import DataError
 
@@ -121,17 +122,12 @@ def _joined(answers: list[np.ndarray | dict[str, np.ndarray]], names: list[str])
 
 
 def _write(path: Path, outputs: dict[str, np.ndarray]) -> None:
-    import os
-
     import numpy as np
 
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as stream:
+        with atomic.new_file(path) as fresh, fresh.open("wb") as stream:
             np.save(stream, next(iter(outputs.values()))) if len(outputs) == 1 else np.savez(stream, **outputs)
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"Can't write {path}: {error.strerror}. Choose a folder that you may write to.") from error
 
 

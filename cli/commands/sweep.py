@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from keras_privpart import atomic
 from keras_privpart.errors import PrivPartError
 
 from ..console import emit, json_option, progress_bar, say
@@ -118,9 +119,8 @@ def _keep_model(source: str, out: Path) -> str:
     kept = model_file(out)
     if not kept.exists():
         out.mkdir(parents=True, exist_ok=True)
-        part = kept.with_name(".model.part.keras")
-        load_model(source).save(part)
-        part.replace(kept)
+        with atomic.new_file(kept) as fresh:
+            load_model(source).save(fresh)
         (out / "model.source").write_text(_identity(source) + "\n", encoding="utf-8")
     elif (known := (out / "model.source").read_text(encoding="utf-8").strip()) != _identity(source):
         raise PrivPartError(f"{out} holds a sweep of {known}; received {_identity(source)}. Give another --out.")

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_privpart
+from keras_privpart import atomic
 from keras_privpart.auditing.knowledge.splits import Split
-from keras_privpart.auditing.store import digest_of, digest_of_samples, read_arrays, write_arrays
+from keras_privpart.auditing.store import digest_of, digest_of_samples, read_arrays
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError, CutError, ModelError
 from keras_privpart.partitioning.halves import Partition
@@ -65,7 +66,7 @@ def undefended(partition: Partition, data: Split, seed: int, cache: str | Path |
         return twin, origin
     twin, origin = undefended_twin(partition, data.known, data.held_out, seed)
     arrays = {f"weight_{i}": weight for i, weight in enumerate(twin.model.get_weights())}
-    write_arrays(path, {**arrays, _ORIGIN: np.frombuffer(origin.encode(), "uint8")})
+    atomic.write_arrays(path, {**arrays, _ORIGIN: np.frombuffer(origin.encode(), "uint8")})
     return twin, origin
 
 

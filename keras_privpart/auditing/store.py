@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -18,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_privpart
+from keras_privpart import atomic
 from keras_privpart.auditing.attacks import Attack, Effort
 from keras_privpart.auditing.attacks.base.repeatable import Repeatable
 from keras_privpart.auditing.scoring.evidence import KINDS, Evidence
@@ -71,24 +70,11 @@ class Store:
             record: dict[str, Any] = {"schema": SCHEMA_VERSION, "kind": type(found.evidence).__name__, "notes": list(found.notes)}
             record["held_out"] = None if math.isnan(found.held_out) else found.held_out
             text = np.frombuffer(json.dumps(record).encode(), "uint8")
-            write_arrays(self._folder / f"{key}.npz", {**found.evidence.arrays(), _RECORD: text})
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an `.npz` that appears under its name only when it is complete."""
-    named: dict[str, Any] = dict(arrays)
-    handle, fresh = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            np.savez(file, **named)
-        os.replace(fresh, path)
-    except BaseException:
-        os.unlink(fresh)
-        raise
+            atomic.write_arrays(self._folder / f"{key}.npz", {**found.evidence.arrays(), _RECORD: text})
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """What `write_arrays` wrote; None where there is nothing, or nothing whole."""
+    """What `atomic.write_arrays` wrote; None where there is nothing, or nothing whole."""
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_privpart import atomic
 from keras_privpart.contract import Contract, check_name
 from keras_privpart.errors import BundleError, ContractError, IntegrityError
 from keras_privpart.exporting.serving_config import MODELS_CONFIG, STABLE, read_labels, serving_files
@@ -49,8 +49,7 @@ def promote(bundle: str | Path, version: int, label: str = STABLE) -> Promotion:
     except (ContractError, IntegrityError):
         before = {}  # a damaged file's labels cannot be trusted
     labels = {**before, label: version}
-    for path, text in reversed(serving_files(contracts, labels).items()):
-        _replace(root / path, root.resolve(), text)
+    _replace(root.resolve(), serving_files(contracts, labels))
     return Promotion(contracts[-1].name, before, labels)
 
 
@@ -65,14 +64,11 @@ def intact_labels(bundle: Path) -> dict[str, int]:
     return read_labels(text)
 
 
-def _replace(path: Path, bundle: Path, text: str) -> None:
-    """Replaces a file in one step. Its temporary stands beside the bundle: inside, it would be a file that nobody lists."""
-    temporary = bundle.with_name(f".{bundle.name}.{path.name}.tmp")
+def _replace(bundle: Path, texts: Mapping[str, str]) -> None:
+    """Replaces each file in one step, the first last. What is new waits beside the bundle: inside, it would be files that nobody lists."""
     try:
-        path.parent.mkdir(exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with atomic.sibling(bundle) as stage:
+            atomic.write_texts(stage, texts)
+            atomic.swap([(stage / path, bundle / path) for path in reversed(list(texts))], beside=bundle)
     except OSError as error:
-        raise BundleError(f"Can't write {path}: {error}. The bundle's labels are as they were.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise BundleError(f"Can't write {bundle / MODELS_CONFIG}: {error}. The bundle's labels are as they were.") from error

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import keras
 
 import keras_privpart.channels  # noqa: F401  registers the layers that saved halves may hold, channels among them
+from keras_privpart import atomic
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import BundleExistsError, ContractError, ModelError
 from keras_privpart.partitioning.graphs.graph import count_operations, deep_graphs
@@ -38,16 +36,14 @@ class Record:
 
 
 def save(target: Path, models: Mapping[str, keras.Model], record: Record, *, overwrite: bool) -> Path:
-    """Writes models and record to a temporary sibling of `target`, then renames it.
+    """Writes models and record to a temporary sibling of `target`, then renames it; an older one goes once the new one stands.
 
     Raises:
         BundleExistsError: `target` is there already and `overwrite` is false.
     """
     if target.exists() and not overwrite:
         raise BundleExistsError(f"Received {str(target)!r}, which exists; expected a new folder. Pass overwrite=True to replace it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with atomic.new_folder(target, replace=overwrite) as fresh:
         for name, model in models.items():
             model.save(fresh / f"{name}.keras")
         text = {
@@ -58,10 +54,6 @@ def save(target: Path, models: Mapping[str, keras.Model], record: Record, *, ove
             "operations": max(count_operations(model) for model in models.values()),
         }
         (fresh / PARTITION_FILE).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
-        fresh.chmod(0o755)  # mkdtemp lets only its owner in
-        _replace(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 
@@ -90,17 +82,6 @@ def layers_of(model: keras.Model, names: Sequence[str]) -> tuple[keras.layers.La
     if missing:
         raise ModelError(f"{PARTITION_FILE} names the channel {missing}, which is not in the device half. Save the partition again.")
     return tuple(known[name] for name in names)
-
-
-def _replace(fresh: Path, target: Path) -> None:
-    """Puts the finished folder in place; what stood there goes only when the new one stands."""
-    if not target.exists():
-        os.rename(fresh, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    os.rename(target, old / "was")
-    os.rename(fresh, target)
-    shutil.rmtree(old)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_privpart import atomic
 from keras_privpart.errors import EngineError
 
 from ..wire.tls import CA_FILE, CLIENT_FILES, SERVER_FILES
@@ -57,17 +56,12 @@ def make_certificates(folder: str | Path, hosts: Sequence[str] = DEFAULT_HOSTS, 
         raise EngineError(f"{target} is there already. Choose another folder: certificates in use are not overwritten.")
     expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=days)
     files = _issue(tuple(hosts), expires)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir(mode=0o700)
-        for name, content in files.items():
-            _write(temporary / name, content)
-        temporary.rename(target)
+        with atomic.new_folder(target, mode=0o700) as fresh:
+            for name, content in files.items():
+                _write(fresh / name, content)
     except OSError as error:
         raise EngineError(f"Can't write {target}: {error.strerror}. Choose a folder that you may write to.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Certificates(target, tuple(hosts), expires)
 
 

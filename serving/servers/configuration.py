@@ -5,7 +5,6 @@ The bundle's own files hold no keys, and name the folder that a container sees.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from keras_privpart import atomic
 from keras_privpart.contract import SERVING_FILES, Contract
 from keras_privpart.errors import EngineError
 
@@ -48,7 +48,7 @@ class Configuration:
                 if wanted:
                     texts[name] = self._own(name)
             for name, text in texts.items():
-                self._put(name, text)
+                atomic.write_text(self.folder / name, text)
         except BaseException:
             self.remove()
             raise
@@ -57,7 +57,7 @@ class Configuration:
     def show_key(self) -> None:
         """Writes the file with the private key, which a server reads when it starts."""
         if self._secure is not None:
-            self._put(SSL, self._secure.config())
+            atomic.write_text(self.folder / SSL, self._secure.config())
 
     def hide_key(self) -> None:
         """Removes that file; a running server does not look at it again."""
@@ -76,7 +76,7 @@ class Configuration:
 
     def put_models(self, config: Any) -> None:
         """Keeps a `ModelServerConfig` for the server's next start."""
-        self._put(MODELS, text_format.MessageToString(config))
+        atomic.write_text(self.folder / MODELS, text_format.MessageToString(config))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -93,8 +93,3 @@ class Configuration:
             return (self._bundle / "serving" / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise EngineError(f"Can't read serving/{name} of {self._bundle}: {error}. Export the bundle again.") from error
-
-    def _put(self, name: str, text: str) -> None:
-        temporary = self.folder / f".{name}"
-        temporary.write_text(text, encoding="utf-8")  # the folder is its owner's alone
-        os.replace(temporary, self.folder / name)

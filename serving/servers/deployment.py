@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from keras_privpart import atomic
 from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError
 
@@ -98,14 +97,8 @@ def _listed(flags: Sequence[str], depth: int) -> str:
 
 
 def _install(target: Path, texts: dict[str, str]) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        for name, text in texts.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        temporary.rename(target)
+        with atomic.new_folder(target) as fresh:
+            atomic.write_texts(fresh, texts)
     except OSError as error:
         raise EngineError(f"Can't write {target}: {error.strerror}. Choose a folder that you may write to.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -155,7 +155,7 @@ def test_a_failed_swap_puts_the_old_bundle_back(parts, tmp_path, monkeypatch):
     target = tmp_path / "faces"
     target.mkdir()
     (target / "contract.json").write_text("old")
-    rename, calls = os.rename, []
+    rename, calls = os.replace, []
 
     def second_fails(source, destination):
         calls.append(source)
@@ -163,7 +163,7 @@ def test_a_failed_swap_puts_the_old_bundle_back(parts, tmp_path, monkeypatch):
             raise OSError("no")
         rename(source, destination)
 
-    monkeypatch.setattr(os, "rename", second_fails)
+    monkeypatch.setattr(os, "replace", second_fails)
     with pytest.raises(BundleError, match="Nothing was exported"):
         kp.export(parts, target, overwrite=True)
     assert (target / "contract.json").read_text() == "old"

@@ -111,34 +111,41 @@ def test_numbers_may_be_left_out(root):
     assert inspect(root).problems == ()
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(11))
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_an_interrupted_addition_leaves_the_bundle_as_it_was(root, monkeypatch, step, error):
-    """Each step of the addition fails once: the two folders, the copy of the older contract, the contract, the first config."""
+    """Each rename of the addition fails once: the copy of the older contract, the two folders, the contract, the files of serving/."""
     stage, contract = staged(root)
-    before, calls = snapshot(root), []
+    before, calls, rename = snapshot(root), [], os.replace
 
-    def failing(original):
-        def move(source, destination):
-            calls.append(destination)
-            if len(calls) == step + 1:
-                raise error
-            original(source, destination)
+    def failing(source, destination):
+        calls.append(destination)
+        if len(calls) == step + 1:
+            raise error
+        rename(source, destination)
 
-        return move
-
-    monkeypatch.setattr(os, "rename", failing(os.rename))
-    monkeypatch.setattr(os, "replace", failing(os.replace))
+    monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(type(error)):
         installation.install(stage, root, contract, overwrite=False)
     monkeypatch.undo()
-    if step < 4:
-        assert snapshot(root) == before
-    else:  # the version stands, the files of serving/ do not know it yet
-        Contract.load(root, 1).verify_files(root)
-        assert [p.path for p in inspect(root).problems] == sorted(SERVING_FILES)
-        promote(root, 3, "canary")
+    assert snapshot(root) == before
     assert inspect(root).problems == ()
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_an_interrupted_promotion_leaves_the_labels_as_they_were(root, monkeypatch, step):
+    before, calls, rename = snapshot(root), [], os.replace
+
+    def failing(source, destination):
+        calls.append(destination)
+        if len(calls) == step + 1:
+            raise OSError("disk full")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(BundleError, match=r"disk full.*labels are as they were"):
+        promote(root, 2)
+    assert snapshot(root) == before
 
 
 def test_leftovers_of_a_killed_export_are_named_and_kept(root):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
+from keras_privpart import atomic
 from keras_privpart.auditing.reporting.html import render
 from keras_privpart.auditing.reporting.report import AuditReport
 from keras_privpart.auditing.reporting.report_json import from_json, to_json
@@ -34,10 +31,13 @@ def save(report: AuditReport, directory: str | Path, *, overwrite: bool = False,
     Raises:
         AuditError: the folder exists.
     """
+    folder = Path(directory)
+    check_absent(folder, overwrite)
     text = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
-    folder = write_folder(Path(directory), {REPORT_FILE: text}, overwrite=overwrite)
+    with atomic.new_folder(folder, replace=overwrite) as fresh:
+        (fresh / REPORT_FILE).write_text(text, encoding="utf-8")
     try:
-        add_file(folder, PAGE_FILE, render(report, pictures=pictures))
+        atomic.write_text(folder / PAGE_FILE, render(report, pictures=pictures))
     except Exception as error:  # whatever the page met, the numbers stand and the caller is told
         warnings.warn(f"The numbers are saved in {REPORT_FILE}, but the page {PAGE_FILE} was left out: {error}", stacklevel=3)
     return folder
@@ -70,41 +70,3 @@ def check_absent(directory: str | Path, overwrite: bool = False) -> None:
         raise AuditError(
             f"Received {str(target)!r}, which is no report; expected a folder with {REPORT_FILE} to replace. Choose another name."
         )
-
-
-def write_folder(target: Path, files: Mapping[str, str], *, overwrite: bool) -> Path:
-    """Writes texts into a temporary sibling of `target` and renames it; an earlier report goes only when the new one stands.
-
-    Raises:
-        AuditError: see `check_absent`.
-    """
-    check_absent(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        for name, text in files.items():
-            (fresh / name).write_text(text, encoding="utf-8")
-        fresh.chmod(0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.replace(target, old / "was")
-            os.rename(fresh, target)
-            shutil.rmtree(old)
-        else:
-            os.rename(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return target
-
-
-def add_file(folder: Path, name: str, text: str) -> None:
-    """Adds a file to a folder that stands; it appears under its name only when it is complete."""
-    handle, fresh = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(fresh, 0o644)
-        os.replace(fresh, folder / name)
-    except BaseException:
-        os.unlink(fresh)
-        raise

@@ -234,7 +234,7 @@ def test_other_folders_are_never_replaced(report, tmp_path):
 
 
 def test_a_failed_save_leaves_nothing(report, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.rename", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         report.save(tmp_path / "report")
     assert list(tmp_path.iterdir()) == []
@@ -247,7 +247,7 @@ def test_missing_jinja2_is_named(report, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "report").iterdir()] == ["report.json"]
 
 
-@pytest.mark.parametrize("place", ["render", "add_file"])
+@pytest.mark.parametrize("place", ["render", "atomic.write_text"])
 def test_a_failing_page_never_costs_the_numbers(report, tmp_path, monkeypatch, place):
     monkeypatch.setattr(f"keras_privpart.auditing.reporting.report_folder.{place}", lambda *_, **__: 1 / 0)
     with pytest.warns(UserWarning, match=r"index\.html was left out: division by zero"):
