@@ -36,6 +36,7 @@ _HOME = {
     "check_cut": "partitioning.partition",
     "compare_reports": "auditing.reporting.comparison",
     "cuts": "partitioning.cuts",
+    "erase": "training.closed_form.erasing",
     "export": "exporting.bundle",
     "partition": "partitioning.partition",
     "with_bottleneck": "partitioning.partition",
@@ -81,6 +82,7 @@ __all__ = [
     "compare_reports",
     "cuts",
     "datasets",
+    "erase",
     "export",
     "goals",
     "partition",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
     from keras_privpart.threat_model import ThreatModel
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
+    from keras_privpart.training.closed_form.erasing import erase
     from keras_privpart.training.distillation import Distillation
     from keras_privpart.training.privacy_terms import goals, regularizers, schedules
     from keras_privpart.training.privacy_terms.adversaries import AttributeAdversary, ReconstructionAdversary

@@ -2,6 +2,7 @@
 
 from keras_privpart.channels.bottleneck import Expand, ExpandConvolutions, ExpandDense, Squeeze
 from keras_privpart.channels.channel import PACKAGE, Channel
+from keras_privpart.channels.erasure import Erasure
 from keras_privpart.channels.gate import DropoutChannel, GateChannel
 from keras_privpart.channels.noise import GaussianChannel, LaplaceChannel
 from keras_privpart.channels.quantize import QuantizeChannel
@@ -10,6 +11,7 @@ __all__ = [
     "PACKAGE",
     "Channel",
     "DropoutChannel",
+    "Erasure",
     "Expand",
     "ExpandConvolutions",
     "ExpandDense",

@@ -1,0 +1,1 @@
+"""Defences in closed form: solved from a batch of examples, with no training."""
