@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.channels.keyed_noise import NoiseKey, keyless
-from keras_privpart.contract import CONTRACT_FILE, FOLDERS, SERVE_SIGNATURE, Contract, FileRecord, check_name
+from keras_privpart.contract import CONTRACT_FILE, FOLDERS, Contract, FileRecord, check_name
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import reload, saved_model, serving_config
@@ -242,7 +242,8 @@ def _warm_up(partition: Partition, contract: Contract, root: Path, server: Any, 
     requests = serving_config.warmup_requests(contract.name, contract.boundary, shapes, sizes)
     try:
         for request in requests:
-            server.signatures[SERVE_SIGNATURE](**{key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()})
+            zeros = {key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()}
+            server.signatures[request.model_spec.signature_name](**zeros)
     except (tf.errors.OpError, ValueError, TypeError) as error:
         return [f"no warm-up requests: the server half does not take a boundary of zeros ({str(error).splitlines()[0]})"]
     serving_config.write_warmup(folder, requests)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from keras_privpart.contract import SERVE_SIGNATURE, SERVING_FILES, Boundary, Contract
+from keras_privpart.contract import CHECKED_SIGNATURE, PAIR_INPUT, PAIR_SIGNATURE, SERVE_SIGNATURE, SERVING_FILES, Boundary, Contract
 from keras_privpart.exporting import server_protos
 from keras_privpart.integrity import seal
 
@@ -31,27 +32,41 @@ def allowed_batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 def warmup_requests(
     name: str, boundary: Boundary, shapes: Mapping[str, Sequence[int]], batch_sizes: Sequence[int]
 ) -> list[predict_pb2.PredictRequest]:
-    """One request of zeros per batch size. Never user data: the file travels with the model.
+    """Requests of zeros: what clients call (`serve_checked`) for every batch size, `serve` and the pair's question once each.
+
+    A signature's first request is many times slower than the next, and so is a batch size's. Never user data: the file travels with the
+    model.
 
     Args:
         name: the model's name on the server.
         boundary: tensors of a request.
         shapes: shape of one example of each tensor, without the batch.
-        batch_sizes: at most 1000, the server's limit.
+        batch_sizes: with two more, at most 1000, the server's limit.
     """
+    called = [(CHECKED_SIGNATURE, batch) for batch in batch_sizes] + [(SERVE_SIGNATURE, batch_sizes[0])]
     requests = []
-    for batch in batch_sizes:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = name
-        request.model_spec.signature_name = SERVE_SIGNATURE
+    for signature, batch in called:
+        request = _request(name, signature)
         for spec in boundary.tensors:
-            tensor = request.inputs[spec.name]
-            tensor.dtype = tf.as_dtype(spec.dtype).as_datatype_enum
-            for dim in (batch, *shapes[spec.name]):
-                tensor.tensor_shape.dim.add(size=dim)
-            # A TensorProto without values is all zeros, whatever its size.
+            _zeros(request.inputs[spec.name], spec.dtype, (batch, *shapes[spec.name]))
         requests.append(request)
-    return requests
+    pair = _request(name, PAIR_SIGNATURE)
+    _zeros(pair.inputs[PAIR_INPUT], "int32", (1,))
+    return [*requests, pair]
+
+
+def _request(name: str, signature: str) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    return request
+
+
+def _zeros(tensor: Any, dtype: str, shape: Sequence[int]) -> None:
+    """A TensorProto without values is all zeros, whatever its size."""
+    tensor.dtype = tf.as_dtype(dtype).as_datatype_enum
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
 
 
 def write_warmup(folder: Path, requests: Sequence[predict_pb2.PredictRequest]) -> Path:

@@ -62,14 +62,16 @@ def test_layout_and_contract(bundle):
     assert bundle.notes == ()
 
 
-def test_warm_up_is_zeros_for_every_allowed_batch_size(bundle):
+def test_warm_up_is_zeros_of_what_clients_call_for_every_allowed_batch_size(bundle):
     path = bundle.path / "server/3/assets.extra/tf_serving_warmup_requests"
     logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     requests = [log.predict_log.request for log in logs]
-    assert {(r.model_spec.name, r.model_spec.signature_name) for r in requests} == {("digits", "serve")}
+    assert {r.model_spec.name for r in requests} == {"digits"}
+    assert [r.model_spec.signature_name for r in requests] == ["serve_checked"] * 4 + ["serve", "pair"]
+    assert not tf.io.parse_tensor(requests.pop().inputs["query"].SerializeToString(), tf.int32).numpy().any()
     # The C++ reader, which the server uses too.
     tensors = [tf.io.parse_tensor(r.inputs["boundary"].SerializeToString(), tf.float32).numpy() for r in requests]
-    assert [t.shape for t in tensors] == [(n, 6, 6, 4) for n in (1, 2, 4, 6)]
+    assert [t.shape for t in tensors] == [(n, 6, 6, 4) for n in (1, 2, 4, 6, 1)]
     assert not any(t.any() for t in tensors)
 
 

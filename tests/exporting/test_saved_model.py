@@ -260,9 +260,9 @@ def test_the_server_half_runs_in_a_session_as_tensorflow_serving_runs_it(parts, 
             return session.run({key: info.name for key, info in signature.outputs.items()}, feed)
 
         for request in requests:
-            run("serve", boundary=tf.make_ndarray(request.inputs["boundary"]))
+            run(request.model_spec.signature_name, **{key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()})
         for name in ("serve", "serving_default", "serve_checked"):
             np.testing.assert_allclose(run(name, boundary=boundary)["scores"], scores, atol=1e-5)
         assert run("serve_checked", boundary=boundary)["pair_fingerprint"].tolist() == [bundle.contract.fingerprint.encode()] * len(images)
         assert run("pair", query=[0])["fingerprint"].tolist() == [bundle.contract.fingerprint.encode()]
-    assert len(requests) == 2
+    assert len(requests) == 4  # two batch sizes as clients call them, one plain, one question for the pair

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 
@@ -272,6 +273,25 @@ def test_one_call_more_than_threads_is_refused_at_once(bundle, images, monkeypat
             for thread in threads:
                 thread.join()
             assert stub.GetModelStatus(request, timeout=10).model_version_status
+
+
+def test_warm_up_covers_what_clients_call(bundle, images, record_of, server):
+    """The first call of a signature, and of a batch size, is many times slower than the next."""
+    path = bundle.path / "server/1/assets.extra/tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
+    warm = {called(log.predict_log.request) for log in logs}
+    recorder = record_of(server.address)
+    with Client(bundle.path, recorder.address) as client:
+        for count in (1, 2, 4):
+            client.predict(images[:count])
+    made = {called(predict_pb2.PredictRequest.FromString(raw)) for method, raw in recorder.requests if method == "Predict"}
+    assert made == {("pair", 1), ("serve_checked", 1), ("serve_checked", 2), ("serve_checked", 4)}
+    assert made <= warm
+
+
+def called(request):
+    [tensor] = request.inputs.values()
+    return request.model_spec.signature_name, tensor.tensor_shape.dim[0].size
 
 
 def test_a_configuration_file_is_polled(parts, other_parts, tmp_path, capfd):
