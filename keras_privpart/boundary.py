@@ -25,8 +25,8 @@ def boundary_names(count: int) -> tuple[str, ...]:
 
 
 def dtype_size(dtype: str) -> int:
-    """Bytes of one element, also for `bfloat16`, which NumPy does not know."""
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    """Bytes of one element, also for `bfloat16` and the kinds of `float8`, which NumPy does not know."""
+    return 2 if dtype == "bfloat16" else 1 if dtype.startswith("float8") else np.dtype(dtype).itemsize
 
 
 def dtype_name(array: Any) -> str:

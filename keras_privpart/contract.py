@@ -24,6 +24,7 @@ from keras_privpart.boundary import (
     specs_from_json,
 )
 from keras_privpart.errors import ContractError, IntegrityError, PrivPartError
+from keras_privpart.glob_free import glob_free
 from keras_privpart.graph_safety import check_saved_model
 from keras_privpart.integrity import FileProblem, FileRecord, check_path, read_text, recorded_problems, sealed_problems, stray_problems
 from keras_privpart.strict_json import digest, parse
@@ -56,6 +57,7 @@ __all__ = [
     "check_saved_model",
     "dtype_name",
     "dtype_size",
+    "glob_free",
 ]
 
 SCHEMA_VERSION = 2

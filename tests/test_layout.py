@@ -24,6 +24,7 @@ RANKS = {
     "errors": 0,
     "version": 0,
     "boundary": 1,
+    "glob_free": 1,
     "graph_safety": 1,
     "integrity": 1,
     "strict_json": 1,

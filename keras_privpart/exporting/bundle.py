@@ -22,12 +22,14 @@ from keras_privpart.contract import CONTRACT_FILE, FOLDERS, Contract, FileRecord
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import reload, saved_model, serving_config
+from keras_privpart.exporting.checks import check_answers, check_exportable
 from keras_privpart.exporting.encoding import Encoded, encode
 from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
 from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
 from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
 from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
+from keras_privpart.partitioning.graphs.state import kept
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.threat_model import ThreatModel
 
@@ -133,12 +135,15 @@ def export(
             "Cut the model where no input is public."
         )
     check_forms(formats, encoding, sample)
+    check_exportable(partition)
     how = None if optimize is None else Optimization.parse(optimize, optimize_steps)
     samples = as_samples(test)
     newest = newest_contract(target, overwrite)
     named, number, model = _name(name, target, newest), next_version(newest, version, target), _threat_model(threat_model, audit)
     inputs = saved_model.input_specs(partition)
-    x = reload.sample_inputs(partition, inputs, sample)
+    with kept(partition.device, partition.server):
+        x = reload.sample_inputs(partition, inputs, sample)
+        check_answers(partition, [x[spec.name] for spec in inputs])
     own = None if sample is None else reload.by_name(inputs, sample)
     half = partition if how is None else optimize_half(partition, how, own, progress=progress)
     encoded = encode(half, encoding, lambda: _observed(half, own or x))
@@ -195,7 +200,7 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
         saved_model.write_server(wire, contract.outputs, contract.fingerprint, server_half)
         shared = saved_model.shared_layers(job.partition)
         notes = [f"layer {layer!r} stands on both sides of the cut: its weights are in server/ too" for layer in shared]
-        server = tf.saved_model.load(str(server_half))
+        server = reload.load_half(server_half)
         device_half = root / contract.device_folder if SAVED_MODEL in forms else Path(scratch) / "device"
         notes += reload.check_reload(wire, contract, device_half, server_half, server, job.x)
     notes += _warm_up(wire, contract, root, server, job.x)

@@ -22,6 +22,8 @@ from keras_privpart.partitioning.halves import Partition
 
 SAVED_MODEL = "saved_model"
 _COMPARED = 256
+# Norm of what an encoding loses over the boundary's norm: float16 keeps 11 bits, int8 256 steps over the whole range.
+ENCODING_LIMITS = {"float16": 1e-2, "int8": 0.25}
 # An encoding rounds, and what lies near the middle between two steps may fall to either: so many times its own error may come on top.
 _ROUNDING = 1.5
 # Noise weaker than what was audited is refused; the estimate is good to about 1 %.
@@ -92,6 +94,12 @@ class FormWriter:
         self._reported = self._want if original is plain else self._silent_answer(original)
         silent = None if self._quiet is None else in_memory(self._quiet, contract)
         self._own_error = None if silent is None else self._error(silent, self._want)  # the encoding's
+        limit = ENCODING_LIMITS.get(contract.encoding)
+        if limit is not None and self._own_error is not None and self._own_error > limit:
+            raise BundleError(
+                f"encoding={contract.encoding!r} changes the boundary by {self._own_error:.3g} of its norm on the inputs at hand; expected "
+                f"at most {limit:g}. Its values do not fit: give a sample like the data of use, or choose another encoding."
+            )
         self._own_reported = None if silent is None else self._error(silent, self._reported)
 
     def write(self, forms: Sequence[str], folder: Path, scratch: Path) -> dict[str, Form]:

@@ -22,6 +22,7 @@ from keras_privpart.contract import (
     Contract,
     TensorSpec,
     check_saved_model,
+    glob_free,
 )
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting.saved_model import device_function, layers_of, server_function
@@ -62,6 +63,12 @@ def sample_inputs(partition: Partition, inputs: Sequence[TensorSpec], sample: An
     ) from reason
 
 
+def load_half(folder: Path) -> Any:
+    """A SavedModel as the bare loader returns it. Keep it alive as long as its signatures are called."""
+    with glob_free(folder) as plain:
+        return tf.saved_model.load(str(plain))
+
+
 def check_reload(partition: Partition, contract: Contract, device_half: Path, server_half: Path, server: Any, x: Arrays) -> tuple[str, ...]:
     """Compares the SavedModels of both halves with the halves in memory, at two batch sizes.
 
@@ -80,8 +87,7 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
     notes: list[str] = []
     check_saved_model(device_half, contract.device_folder)
     check_saved_model(server_half, contract.server_folder)
-    folder = str(device_half)
-    device = tf.saved_model.load(folder)
+    device = load_half(device_half)
     for signature in (SERVE_SIGNATURE, DEFAULT_SIGNATURE, CHECKED_SIGNATURE, PAIR_SIGNATURE):
         if signature not in server.signatures:
             raise BundleError(f"The server half has the signatures {sorted(server.signatures)}; expected {signature!r} too.")
@@ -95,7 +101,7 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
         noisy = same(want, repeat) is not None
         check_specs("device", contract.boundary.tensors, got, batch)
         if noisy:
-            again = tf.saved_model.load(folder)
+            again = load_half(device_half)
             if same(got, _call(again.signatures[DEVICE_SIGNATURE], inputs)) is None:
                 raise BundleError(
                     "The device half's noise repeats after a reload, so anyone with the file can subtract it. "

@@ -22,6 +22,7 @@ from keras_privpart.contract import (
     PAIR_SIGNATURE,
     SERVE_SIGNATURE,
     TensorSpec,
+    glob_free,
 )
 from keras_privpart.errors import BundleError
 from keras_privpart.partitioning.graphs.graph import input_names
@@ -101,7 +102,7 @@ def write_device(partition: Partition, inputs: Sequence[TensorSpec], folder: Pat
     archive = keras.export.ExportArchive()
     _track_tables(archive, partition.device)
     archive.add_endpoint(DEVICE_SIGNATURE, device_function(partition), _wire(inputs))
-    archive.write_out(str(folder), verbose=False)
+    _write(archive, folder)
 
 
 def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprint: str, folder: Path) -> None:
@@ -134,7 +135,13 @@ def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprin
     strays = sorted({device_only[id(v)] for v in serve.get_concrete_function().variables if id(v) in device_only})
     if strays:
         raise BundleError(f"The server half uses the device half's weights {strays}; expected none. Partition the model again.")
-    archive.write_out(str(folder), verbose=False)
+    _write(archive, folder)
+
+
+def _write(archive: keras.export.ExportArchive, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with glob_free(folder) as plain:
+        archive.write_out(str(plain), verbose=False)
 
 
 def _track_tables(archive: keras.export.ExportArchive, half: keras.Model) -> None:

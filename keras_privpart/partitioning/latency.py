@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.contract import STRING
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.cutpoint import Cut
 from keras_privpart.partitioning.graphs.graph import input_names
@@ -78,7 +79,7 @@ def bytes_per_second(rate: str) -> float:
 
 
 def example(model: keras.Model) -> list[np.ndarray]:
-    """One example of zeros for each input of a model.
+    """One example of zeros, or of empty text, for each input of a model.
 
     Raises:
         CutError: a dimension besides the batch is free.
@@ -86,7 +87,7 @@ def example(model: keras.Model) -> list[np.ndarray]:
     for name, symbol in zip(input_names(model), model.inputs, strict=True):
         if any(d is None for d in symbol.shape[1:]):
             raise CutError(f"The input {name!r} has the free shape {list(symbol.shape)}; to measure, pass one example with x=...")
-    return [np.zeros([1, *symbol.shape[1:]], symbol.dtype) for symbol in model.inputs]
+    return [np.full([1, *x.shape[1:]], "", object) if x.dtype == STRING else np.zeros([1, *x.shape[1:]], x.dtype) for x in model.inputs]
 
 
 def measure_halves(parts: Partition, x: Any, repeats: int = 10) -> tuple[float, float]:
@@ -97,7 +98,7 @@ def measure_halves(parts: Partition, x: Any, repeats: int = 10) -> tuple[float, 
 
 def _median(half: keras.Model, inputs: Any, repeats: int) -> float:
     run = tf.function(lambda tensors: half(tensors, training=False), reduce_retracing=True)
-    tensors = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+    tensors = keras.tree.map_structure(lambda x: None if x is None else tf.convert_to_tensor(x), inputs)  # optional inputs may be left out
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()

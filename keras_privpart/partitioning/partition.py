@@ -16,6 +16,7 @@ from keras_privpart.partitioning.graphs.assembly import Port, build
 from keras_privpart.partitioning.graphs.calls import Graph
 from keras_privpart.partitioning.graphs.copying import copy_model, fresh_model
 from keras_privpart.partitioning.graphs.graph import read, refusal
+from keras_privpart.partitioning.graphs.names import traceable
 from keras_privpart.partitioning.graphs.problems import (
     NeedlessTensor,
     NotAnAddress,
@@ -248,7 +249,7 @@ def _halves(graph: Graph, boundary: Boundary, separation: Separation) -> Partiti
         separation.device,
         [Port(t, names[t]) for t in device_inputs],
         [_output(graph, t, mask) for t, mask in crossing],
-        name=f"{graph.model.name}_device",
+        name=traceable(f"{graph.model.name}_device"),
         input_structure=graph.input_structure if whole else None,
     )
     server = build(
@@ -256,7 +257,7 @@ def _halves(graph: Graph, boundary: Boundary, separation: Separation) -> Partiti
         separation.server,
         [*wire, *(Port(t, names[t]) for t in separation.server_inputs)],
         [Port(t, name) for t, name in zip(graph.outputs, graph.output_names, strict=True)],
-        name=f"{graph.model.name}_server",
+        name=traceable(f"{graph.model.name}_server"),
         output_structure=graph.output_structure,
     )
     return Partition(

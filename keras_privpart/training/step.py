@@ -115,14 +115,14 @@ class AdversarialStep(SeveralWorkers):
     def _cross(self, x: Any, task: Any, private: Mapping[str, Any], training: bool) -> tuple[list[Any], list[Any]]:
         """The boundary, and the regularisers' penalties on it."""
         if not any(r.needs_input_gradient for r in self.regularizers):
-            boundary = as_list(self.device(x, training=training))
+            boundary = self._sent(x, training)
             return boundary, self._penalties(Crossing(x, boundary, task, private, self.optimizer.iterations, training=training))
         x = tf.nest.map_structure(tf.convert_to_tensor, x)
         if not all(t.dtype.is_floating for t in tf.nest.flatten(x)):
             raise TrainingError("Received whole numbers as inputs; a JacobianPenalty expects floating-point ones. Cast them.")
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
-            boundary = as_list(self.device(x, training=training))
+            boundary = self._sent(x, training)
 
         def input_gradient(tensors: list[Any], along: list[Any]) -> Any:
             return tape.gradient(tensors, x, output_gradients=along)
@@ -132,6 +132,14 @@ class AdversarialStep(SeveralWorkers):
 
     def _penalties(self, crossing: Crossing) -> list[Any]:
         return [r.penalty(replace(crossing, state=s)) for r, s in zip(self.regularizers, self.regularizer_states, strict=True)]
+
+    def _sent(self, x: Any, training: bool) -> list[Any]:
+        """What the device half makes of a batch, once it is known to be what the boundary declares."""
+        boundary = as_list(self.device(x, training=training))
+        misfit = self.partition.misfit(boundary)
+        if misfit:
+            raise TrainingError(misfit)
+        return boundary
 
     def _weighted(self, penalties: Sequence[Any]) -> list[Any]:
         """The penalties that the halves mind, times their weights, for one replica."""

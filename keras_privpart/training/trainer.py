@@ -9,6 +9,7 @@ import keras
 
 from keras_privpart.channels import PACKAGE, Channel
 from keras_privpart.errors import TrainingError
+from keras_privpart.partitioning.graphs.names import untraceable_layers
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.training import optimizers
@@ -91,6 +92,7 @@ class AdversarialTrainer(AdversarialStep):
         self.partition = partition if channel is None else partition.with_channel(channel)
         self.device = self.partition.device
         self.server = self.partition.server
+        _check_layer_names([self.device, self.server])
         boundary_shapes = [tuple(spec.shape[1:]) for spec in self.partition.boundary.tensors]
         self.regularizer_states = [r.state(self.partition.boundary) for r in self.regularizers]
         self.roster = Roster(self.adversaries, boundary_shapes, tuple(self.device.inputs[0].shape[1:]), pool)
@@ -279,6 +281,14 @@ def _checked(given: Sequence[Any], kind: type, what: str) -> tuple[Any, ...]:
         if not isinstance(item, kind):
             raise TrainingError(f"Received {type(item).__name__} among the {what}; expected keras_privpart {what}.")
     return tuple(given)
+
+
+def _check_layer_names(halves: Sequence[keras.Model]) -> None:
+    wrong = [name for half in halves for name in untraceable_layers(half)]
+    if wrong:
+        raise TrainingError(
+            f"Received layers called {wrong}; TensorFlow makes graphs only of names from A-Z, a-z, 0-9, '_', '.' and '-'. Rename them."
+        )
 
 
 def _check_names(names: Sequence[str]) -> None:

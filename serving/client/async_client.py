@@ -77,6 +77,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """As `Client.close`."""
+        if not self._session.is_at_home:
+            return
         for transport in self._transports:
             await transport.close()
 

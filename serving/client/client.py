@@ -107,7 +107,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Ends the connections. Those of a client that was made before a fork are the parent's, and stay."""
+        if not self._session.is_at_home:
+            return
         for transport in self._transports:
             transport.close()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_privpart.contract import DEVICE_SIGNATURE, NOISE_KEY, Contract, check_saved_model
+from keras_privpart.contract import DEVICE_SIGNATURE, NOISE_KEY, Contract, check_saved_model, glob_free
 from keras_privpart.errors import BundleError, IntegrityError
 
 from . import noise_keys
@@ -51,7 +51,8 @@ class SavedModelRunner(DeviceRunner):
         self._constant = tf.constant
         try:
             # The loaded object must stay alive as long as its signature is called.
-            self._model = tf.saved_model.load(str(folder))
+            with glob_free(folder) as plain:
+                self._model = tf.saved_model.load(str(plain))
             self._signature = self._model.signatures[DEVICE_SIGNATURE]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise BundleError(f"Can't load the device half {folder}: {error}. Export the bundle again.") from error

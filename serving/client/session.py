@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,7 @@ class Session:
         device_format: str | None,
         noise_key: bytes | str | Path | None,
     ) -> None:
+        self._process = os.getpid()
         if not timeout > 0:
             raise ServingError(f"Received timeout={timeout!r}; expected seconds above 0.")
         if label is not None and (not isinstance(label, str) or not label):
@@ -92,6 +94,19 @@ class Session:
     def connect(self, transports: Sequence[Any]) -> None:
         """Sets the servers. Requests go to them by turns; each is asked for its pair before it is sent anything."""
         self._links = tuple(Link(transport) for transport in transports)
+
+    @property
+    def is_at_home(self) -> bool:
+        """Whether this is the process that the session was made in."""
+        return os.getpid() == self._process
+
+    def check_process(self) -> None:
+        """Raises `ServingError` in a process that was forked off: the threads of TensorFlow and gRPC stay behind; calls would hang."""
+        if not self.is_at_home:
+            raise ServingError(
+                f"Received a client that was made in process {self._process}, used in process {os.getpid()}; expected one process, because "
+                "neither TensorFlow nor gRPC survives a fork. Make the client in the process that uses it (gunicorn: post_fork)."
+            )
 
     def inputs(self, x: Any) -> list[Arrays]:
         """Checks and converts a user's inputs `[n, ...]`, and slices them into requests."""
@@ -115,12 +130,14 @@ class Session:
 
     def encode(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Runs the device half on one batch."""
+        self.check_process()
         boundary = self.device.run(inputs)
         self.contract.boundary.check(boundary)
         return boundary
 
     def score(self, boundary: Mapping[str, np.ndarray]) -> Steps[Arrays]:
         """Sends one batch. The only place where tensors leave."""
+        self.check_process()
         self.contract.boundary.check(boundary)
         request = messages.PredictRequest()
         name_model(request.model_spec, self.contract, self.label)
@@ -152,6 +169,7 @@ class Session:
 
     def wait_for_ready(self, timeout: float) -> Steps[None]:
         """Waits until every server has loaded the contract's version, then confirms the pair with each."""
+        self.check_process()
         end = time.monotonic() + timeout
         for link in self._links:
             pauses = _pauses(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,7 +45,7 @@ class RestServer:
     def __init__(self, services: Any, host: str, port: int) -> None:
         handler = type("Handler", (_Handler,), {"services": services})
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = _server_class(host)((host.strip("[]"), port), handler)
         except (OSError, OverflowError) as error:
             raise EngineError(f"Can't listen on {host}:{port}: {error}. Choose another port.") from error
         self.address = f"{host}:{self._server.server_address[1]}"
@@ -55,6 +56,13 @@ class RestServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _server_class(host: str) -> type[ThreadingHTTPServer]:
+    """For the family of addresses that `host` is of; `localhost` and other names are looked up by the system."""
+    if ":" not in host:
+        return ThreadingHTTPServer
+    return type("IPv6Server", (ThreadingHTTPServer,), {"address_family": socket.AF_INET6})
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from keras_privpart.contract import DEFAULT_SIGNATURE, dtype_name
+from keras_privpart.contract import DEFAULT_SIGNATURE, dtype_name, glob_free
 
 from ..wire.tensors import WIRE_TYPES
 
@@ -45,7 +45,8 @@ class Servable:
     def __init__(self, folder: Path) -> None:
         self.version = int(folder.name)
         # The loaded object must stay alive as long as its signatures are called.
-        self._model = tf.saved_model.load(str(folder))
+        with glob_free(folder) as plain:
+            self._model = tf.saved_model.load(str(plain))
         saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = dict(saved.meta_graphs[0].signature_def)
         self._warm_up(folder / _WARMUP_FILE)

@@ -49,7 +49,7 @@ class LocalServer:
     Args:
         bundle: the bundle's folder; only its contracts, `server/` and `serving/` are read.
         port: 0 takes a free one.
-        host: interface to listen on.
+        host: interface to listen on; an IPv6 address with or without brackets.
         rest_port: port for REST; `None` leaves it closed, 0 takes a free one.
         tls: a `ServerTls`, or the folder that `privpart-keras certs` made; gRPC only.
         workers: requests handled at a time; one more is refused at once, as TensorFlow Serving does with `--grpc_max_threads`.
@@ -86,6 +86,7 @@ class LocalServer:
         answers = _Answers(workers)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(self._services, answers), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(self._services, answers), self._server)
+        host = f"[{host}]" if ":" in host and not host.startswith(("[", "unix")) else host
         target = f"{host}:{port}"
         try:
             self.port = self._server.add_insecure_port(target) if credentials is None else self._server.add_secure_port(target, credentials)

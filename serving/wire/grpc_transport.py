@@ -12,12 +12,11 @@ import grpc
 from keras_privpart.errors import ServerUnavailableError, ServingError
 
 from .handshake import tls_problem
+from .loopback import is_loopback
 from .tls import Tls
 from .tracing import trace_headers
 from .transport import MAX_MESSAGE_BYTES, METHODS, AsyncTransport, Method, Transport, translate
 
-# A connection to this machine must not go through a proxy that the environment names.
-_LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?|unix:.*")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -36,7 +35,7 @@ def channel_options(address: str, max_message_bytes: int) -> list[tuple[str, Any
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 10_000),
     ]
-    if _LOOPBACK.fullmatch(address):
+    if is_loopback(address):  # must not go through a proxy that the environment names
         options.append(("grpc.enable_http_proxy", 0))
     if address.startswith("dns:"):
         options += [("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 5000)]

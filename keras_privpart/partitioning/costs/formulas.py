@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_privpart.contract import dtype_size
+from keras_privpart.contract import STRING, dtype_size
 from keras_privpart.partitioning.costs.traced import may_multiply, traced_multiply_adds
 
 Shape = tuple[int | None, ...]
@@ -32,9 +32,9 @@ def elements(shape: Shape) -> int | None:
 
 
 def nbytes(shape: Shape, dtype: str) -> int | None:
-    """Bytes of one example of a tensor; `None` when a dimension besides the batch is free."""
+    """Bytes of one example of a tensor; `None` when a dimension besides the batch is free, and for text, which has no fixed size."""
     count = elements(shape)
-    return None if count is None else count * dtype_size(dtype)
+    return None if count is None or dtype == STRING else count * dtype_size(dtype)
 
 
 def parameters(variables: Sequence[Any]) -> int:

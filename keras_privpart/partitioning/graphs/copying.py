@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_privpart.errors import ModelError
 from keras_privpart.partitioning.graphs.graph import count_operations, deep_graphs, is_plain_model, refusal, rerun, sublayers
+
+# What two counterparts have in common.
+Key = Callable[[Any], Any]
 
 
 def copy_model(model: keras.Model) -> keras.Model:
@@ -115,15 +119,41 @@ def _uncopied(layer: Any, path: str, error: Exception) -> ModelError:
 def _copy_variables(layer: Any, twin: Any) -> None:
     if len(layer.variables) != len(twin.variables):
         raise ValueError(f"the copy has {len(twin.variables)} variables instead of {len(layer.variables)}")
-    for old, new in zip(layer.variables, twin.variables, strict=True):
-        new.assign(old)
+    inside = _paired(sublayers(layer), sublayers(twin), lambda x: (type(x), x.name), lambda x: (type(x),), "layer")
+    done: set[int] = set()
+    for old, new in reversed(inside):  # inner layers first: what is left of an outer one's variables is its own
+        theirs, its = ([v for v in x.variables if id(v) not in done] for x in (old, new))
+        for source, target in _paired(theirs, its, lambda v: (v.name, tuple(v.shape)), lambda v: (tuple(v.shape), v.dtype), "variable"):
+            target.assign(source)
+        done.update(id(v) for v in (*theirs, *its))
+
+
+def _paired(old: Sequence[Any], new: Sequence[Any], name: Key, kind: Key, what: str) -> list[tuple[Any, Any]]:
+    """Pairs in the order of `old`: by name, in whatever order they were made; those whose name has no counterpart by kind, in order.
+
+    Raises:
+        ValueError: something is left over.
+    """
+    left, pairs = list(new), dict[int, Any]()
+    for key in (name, kind):
+        for i, item in enumerate(old):
+            twin = next((x for x in left if key(x) == key(item)), None) if i not in pairs else None
+            if twin is not None:
+                pairs[i] = twin
+                left = [x for x in left if x is not twin]
+    missing = [item.name for i, item in enumerate(old) if i not in pairs]
+    if missing or left:
+        raise ValueError(f"the copy has no counterpart of the {what}s {missing}, and {[x.name for x in left]} besides")
+    return [(item, pairs[i]) for i, item in enumerate(old)]
 
 
 def _copy_derived(layer: Any, twin: Any) -> None:
     """State outside the variables: what a layer derives from them when it is loaded, as `Normalization` does, and vocabularies."""
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
-    twin.load_own_variables(store)
+    # Keras' own way goes by the order of the variables, which may differ; the variables are equal by now.
+    if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
+        twin.load_own_variables(store)
     if isinstance(layer, (keras.layers.StringLookup, keras.layers.IntegerLookup)) and layer.vocabulary_size() > _special_tokens(layer):
         words = layer.get_vocabulary(include_special_tokens=True)
         twin.set_vocabulary(words, *([store["idf_weights"]] if layer.output_mode == "tf_idf" else []))

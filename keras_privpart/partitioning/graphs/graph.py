@@ -342,6 +342,12 @@ def input_names(model: keras.Model) -> tuple[str, ...]:
     return tuple(t._keras_history.operation.name for t in _functional(model).inputs)
 
 
+def optional_inputs(model: keras.Model) -> tuple[str, ...]:
+    """Names of the inputs that may be left out."""
+    operations = [t._keras_history.operation for t in _functional(model).inputs]
+    return tuple(o.name for o in operations if isinstance(o, keras.layers.InputLayer) and o.optional)
+
+
 def input_structure(model: keras.Model) -> Any:
     """The nested structure in which a model takes its inputs."""
     return _functional(model)._inputs_struct

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import copy_model
+from keras_privpart.partitioning.graphs.names import traceable
 from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
 from keras_privpart.training.privacy_terms.goals import Goal, Reversal
 from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
@@ -135,7 +136,7 @@ class ReconstructionAdversary(Adversary):
             )
         if self.network is not None:
             return _own_network(self.network, boundary_shapes, input_shape, self.name)
-        return networks.decoder(boundary_shapes, input_shape, self.size, name=f"{self.name}_adversary")
+        return networks.decoder(boundary_shapes, input_shape, self.size, name=traceable(f"{self.name}_adversary"))
 
     def target(self, x: Any, private: Mapping[str, Any]) -> Any:
         image = tf.convert_to_tensor(tf.nest.flatten(x)[0])
@@ -221,7 +222,7 @@ class AttributeAdversary(Adversary):
         return {"categorical": self.classes, "binary": 1, "continuous": self.size}[self.attribute_type]
 
     def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
-        name = f"{self.name}_adversary"
+        name = traceable(f"{self.name}_adversary")
         if self.network is not None:
             return _own_network(self.network, boundary_shapes, (self.units,), self.name)
         if isinstance(self.kind, str):
