@@ -320,3 +320,20 @@ def test_a_partition_with_a_channel_loads_in_a_process_that_has_not_met_it(tmp_p
 def test_bad_arguments_are_refused(make, text):
     with pytest.raises(ChannelError, match=text):
         make()
+
+
+@pytest.mark.parametrize("kind", [channels.GaussianChannel, channels.LaplaceChannel])
+def test_noise_warms_up_in_training_and_stands_in_full_in_use(kind):
+    z = np.zeros((4000, 2), "float32")
+    channel = kind(2.0, normalize=False, seed=0, warmup=4)
+    spread = [float(np.std(channel(z, training=True))) for _ in range(6)]
+    np.testing.assert_allclose(spread, [0, 0.5, 1, 1.5, 2, 2], rtol=0.1)
+    fresh = kind.from_config(channel.get_config())
+    np.testing.assert_allclose(np.std(fresh(z, training=False)), 2, rtol=0.1)
+    assert float(np.std(fresh(z, training=True))) == 0, "what use sees does not count"
+    assert len(kind(2.0, normalize=False).weights) == 0
+    plain, late = kind(2.0, normalize=False, seed=0), kind(2.0, normalize=False, seed=0, warmup=1)
+    late(z, training=True), plain(z, training=True)
+    np.testing.assert_array_equal(late(z, training=True), plain(z, training=True))
+    with pytest.raises(ChannelError, match=r"warmup=-1; expected a whole number of at least 0. It counts training steps"):
+        kind(1.0, warmup=-1)

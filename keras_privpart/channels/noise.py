@@ -28,6 +28,7 @@ class _NoiseChannel(Channel):
         seed: int | None = None,
         learn_scale: bool = False,
         power: float | None = None,
+        warmup: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(normalize, **kwargs)
@@ -37,6 +38,10 @@ class _NoiseChannel(Channel):
         self.power = None if power is None else checked("power", power, advice="It limits the mean square; use None for no limit.")
         if self.power == 0:
             raise ChannelError("Received power=0; expected a number above 0, or None. It limits the mean square; use None for no limit.")
+        if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+            raise ChannelError(f"Received warmup={warmup!r}; expected a whole number of at least 0. It counts training steps.")
+        self.warmup = warmup
+        self.warmed: Any = None
         self.generator = keras.random.SeedGenerator(seed)
         self.stream = Stream(self.generator)
         self.log_scale: Any = None
@@ -45,12 +50,22 @@ class _NoiseChannel(Channel):
         super().build(input_shape)
         if self.learn_scale and self.stddev:
             self.log_scale = self.add_weight(name="log_scale", shape=(input_shape[-1],), initializer="zeros")
+        if self.warmup and self.stddev:
+            counted = {"dtype": "float32", "initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
+            self.warmed = self.add_weight(name="warmed", shape=(), **counted)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         z = self.without_noise(inputs, training)
         if not self.stddev:
             return z
-        return z + tf.cast(self._scale(), z.dtype) * self.standard_noise(z, training)
+        noise = tf.cast(self._scale(), z.dtype) * self.standard_noise(z, training)
+        return z + (noise if self.warmed is None or not training else tf.cast(self._warm(), z.dtype) * noise)
+
+    def _warm(self) -> tf.Tensor:
+        """Share of the noise at this training step, 0 to 1; the next step gets more."""
+        share = tf.minimum(tf.convert_to_tensor(self.warmed) / self.warmup, 1.0)
+        self.warmed.assign_add(1.0)
+        return share
 
     def without_noise(self, inputs: Any, training: bool | None = None) -> Any:
         """What would cross but for the noise: the inputs, normalised and squashed where they are to be."""
@@ -73,6 +88,7 @@ class _NoiseChannel(Channel):
 
     def get_config(self) -> dict[str, Any]:
         own = {"stddev": self.stddev, "normalize": self.normalize, "seed": self.seed, "learn_scale": self.learn_scale, "power": self.power}
+        own["warmup"] = self.warmup
         return {**super().get_config(), **own}
 
 
@@ -106,9 +122,11 @@ class GaussianChannel(_NoiseChannel):
             at every look, and there is no fresh noise to average out. What is told apart by less than `stddev / 16` is rounded to the
             same. The key is drawn where the layer is built, is in no file (`keras_privpart.export` sees to it, Keras' own does not),
             and is set on the device by the client. Near duplicates of an input still draw noise of their own.
+        warmup: training steps over which the noise grows from 0 to `stddev`, so that the task is learned first; in use, validation
+            included, it always stands in full. Let adversaries wait as long: `LinearWeight(0.0, 1.0, steps=n, delay=warmup)`.
 
     Raises:
-        ChannelError: `stddev` or `power` out of range, or the boundary tensor is not floating point.
+        ChannelError: `stddev`, `power` or `warmup` out of range, or the boundary tensor is not floating point.
 
     Example:
         >>> channel = GaussianChannel(stddev=0.5)
@@ -127,9 +145,10 @@ class GaussianChannel(_NoiseChannel):
         learn_scale: bool = False,
         power: float | None = None,
         frozen: bool = False,
+        warmup: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(stddev, normalize, seed, learn_scale, power, **kwargs)
+        super().__init__(stddev, normalize, seed, learn_scale, power, warmup, **kwargs)
         self.frozen = bool(frozen)
         self.noise_key: NoiseKey | None = None
 
@@ -176,10 +195,10 @@ class LaplaceChannel(_NoiseChannel):
 
     Args:
         stddev: standard deviation of the noise; its scale parameter is `stddev / sqrt(2)`.
-        normalize, seed, learn_scale, power: as in `GaussianChannel`.
+        normalize, seed, learn_scale, power, warmup: as in `GaussianChannel`.
 
     Raises:
-        ChannelError: `stddev` or `power` out of range, or the boundary tensor is not floating point.
+        ChannelError: `stddev`, `power` or `warmup` out of range, or the boundary tensor is not floating point.
     """
 
     def standard_noise(self, z: Any, training: bool | None) -> tf.Tensor:

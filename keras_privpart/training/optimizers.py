@@ -40,10 +40,14 @@ def own(adversaries: Sequence[Adversary], common: Any, steps: Sequence[int], pol
     return [wrapped(copied(c), policy) if n else None for c, n in zip(chosen, needed, strict=True)]
 
 
+def inner(optimizer: Any) -> keras.optimizers.Optimizer:
+    """The optimizer within loss scaling, or itself."""
+    return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
+
+
 def loss_scale(optimizer: Any) -> Any:
     """What the optimizer wants its loss multiplied by; the number 1.0 without loss scaling."""
-    inner = optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
-    if inner is optimizer and optimizer.loss_scale_factor is None:
+    if inner(optimizer) is optimizer and optimizer.loss_scale_factor is None:
         return 1.0
     return tf.convert_to_tensor(optimizer.scale_loss(tf.ones([])))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -13,11 +13,15 @@ from keras_privpart.datasets import TASK, Samples, batches
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
+from keras_privpart.partitioning.partition import with_bottleneck
 from keras_privpart.training.callbacks import RestartAdversaries
+from keras_privpart.training.distillation import Distillation
 from keras_privpart.training.privacy_terms.adversaries import Adversary
 from keras_privpart.training.privacy_terms.regularizers import Regularizer
 from keras_privpart.training.task import count_classes, task_accuracy, task_loss
 from keras_privpart.training.trainer import AdversarialTrainer
+
+_EXAMPLES = 4096  # by which a bottleneck of a trained model finds its start
 
 # Called after every epoch: which half of the pair trains, the epoch from 1, its logs.
 Progress = Callable[[str, int, dict[str, float]], None]
@@ -35,6 +39,8 @@ class Recipe:
         seed: of initial weights, order of the data, dropout and training noise.
         initial: `"pretrained"` takes the model for trained: the undefended partition stays as it is, and the defended one keeps its
             server half (`AdversarialTrainer`). By default both are trained.
+        label_smoothing: share of the task's labels that is spread over all classes (`task.SmoothedCrossentropy`).
+        average: momentum of the moving average of the halves' weights that they end with, such as 0.99; None for the last ones.
     """
 
     epochs: int = 10
@@ -43,6 +49,8 @@ class Recipe:
     adversary_learning_rate: float = 1e-3
     seed: int = 0
     initial: str | None = None
+    label_smoothing: float = 0.0
+    average: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ class Defence:
         mode: `"fused"` or `"alternating"`.
         pool: past networks of each adversary that go on reading.
         restart_every: epochs between two restarts of the adversaries; None for never.
+        bottleneck: features that cross, fewer than in the undefended one (`with_bottleneck`); None for as many.
+        bottleneck_over: `"example"` for so many in all, `"place"` for so many at each place.
+        expand: what the server makes of them.
+        distillation: what the defended one learns from the undefended one, from whose weights it starts then, a bottleneck from its
+            principal components; None to train it by labels from the same start.
     """
 
     adversaries: Sequence[Adversary] = ()
@@ -63,9 +76,16 @@ class Defence:
     mode: str = "fused"
     pool: int = 0
     restart_every: int | None = None
+    bottleneck: int | None = None
+    bottleneck_over: str = "example"
+    expand: str = "linear"
+    distillation: Distillation | None = None
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able configurations, for a run's record."""
+        """JSON-able configurations, for a run's record. What stands as in earlier versions is described as by them."""
+        narrow: dict[str, Any] = {}
+        if self.bottleneck is not None:
+            narrow = {"bottleneck": self.bottleneck, "bottleneck_over": self.bottleneck_over, "expand": self.expand}
         return {
             "adversaries": [{"class": type(a).__name__, **a.get_config()} for a in self.adversaries],
             "channel": None if self.channel is None else {"class": type(self.channel).__name__, **_own_config(self.channel)},
@@ -73,6 +93,8 @@ class Defence:
             "mode": self.mode,
             "pool": self.pool,
             "restart_every": self.restart_every,
+            **narrow,
+            **({} if self.distillation is None else {"distillation": asdict(self.distillation)}),
         }
 
 
@@ -116,7 +138,8 @@ def train_pair(
         undefended, history = trainer.partition, {f"val_{key}": [float(value)] for key, value in logs.items()}
     else:
         undefended, history = _fit(parts, train, test, recipe, NO_DEFENCE, announce("undefended"))
-    defended, defended_history = _fit(parts, train, test, recipe, defence, announce("defended"), recipe.initial)
+    start, teacher = (parts, None) if defence.distillation is None else (undefended, undefended)
+    defended, defended_history = _fit(start, train, test, recipe, defence, announce("defended"), recipe.initial, teacher)
     return TrainedPair(undefended, defended, history, defended_history)
 
 
@@ -128,10 +151,11 @@ def _fit(
     defence: Defence,
     announce: Callable[[int, dict[str, float]], None] | None,
     initial: str | None = None,
+    teacher: Partition | None = None,
 ) -> tuple[Partition, dict[str, list[float]]]:
     """One of the two trainings: the trained copy, and its logs per epoch."""
     keras.utils.set_random_seed(recipe.seed)
-    trainer = _trainer(_own(parts), recipe, defence, train, initial)
+    trainer = _trainer(_narrowed(_own(parts), defence, train, teacher), recipe, defence, train, initial, teacher)
     callbacks: list[keras.callbacks.Callback] = []
     if defence.restart_every is not None:
         callbacks.append(RestartAdversaries(defence.restart_every, recipe.seed))
@@ -148,19 +172,37 @@ def _fit(
     return trainer.partition, {key: [float(v) for v in values] for key, values in history.history.items()}
 
 
-def _trainer(parts: Partition, recipe: Recipe, defence: Defence, train: Samples, initial: str | None = None) -> AdversarialTrainer:
+def _trainer(
+    parts: Partition, recipe: Recipe, defence: Defence, train: Samples, initial: str | None = None, teacher: Partition | None = None
+) -> AdversarialTrainer:
     trainer = AdversarialTrainer(
-        parts, defence.adversaries, defence.channel, regularizers=defence.regularizers, pool=defence.pool, initial=initial
+        parts,
+        defence.adversaries,
+        defence.channel,
+        regularizers=defence.regularizers,
+        pool=defence.pool,
+        initial=initial,
+        teacher=teacher,
+        distillation=None if teacher is None else defence.distillation,
     )
+    averaging = {} if recipe.average is None else {"use_ema": True, "ema_momentum": recipe.average}
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     trainer.compile(
-        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)),
+        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps), **averaging),
         adversary_optimizer=keras.optimizers.Adam(recipe.adversary_learning_rate),
-        loss=task_loss(parts.model, train.x),
+        loss=task_loss(parts.model, train.x, recipe.label_smoothing),
         metrics=[task_accuracy(parts.model, train.x)],
         mode=defence.mode,
     )
     return trainer
+
+
+def _narrowed(parts: Partition, defence: Defence, train: Samples, teacher: Partition | None) -> Partition:
+    """With the defence's bottleneck; of a trained model at its principal components."""
+    if defence.bottleneck is None:
+        return parts
+    examples = None if teacher is None else train.x[:_EXAMPLES]
+    return with_bottleneck(parts, defence.bottleneck, defence.bottleneck_over, examples, defence.expand)
 
 
 def _own(parts: Partition) -> Partition:
@@ -181,4 +223,7 @@ def _check_labels(model: keras.Model, train: Samples, test: Samples) -> None:
 
 
 def _own_config(channel: Channel) -> dict[str, Any]:
-    return {key: value for key, value in channel.get_config().items() if key not in ("name", "trainable", "dtype")}
+    config = {key: value for key, value in channel.get_config().items() if key not in ("name", "trainable", "dtype")}
+    if not config.get("warmup"):
+        config.pop("warmup", None)  # it came late, and 0 is what was before
+    return config

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_privpart.channels import PACKAGE
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
@@ -37,19 +38,49 @@ def count_classes(model: keras.Model) -> int:
     return 2 if _is_binary(model) else int(model.outputs[0].shape[-1])
 
 
-def task_loss(model: keras.Model, x: np.ndarray) -> keras.losses.Loss:
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of whole-number labels of which a share is spread over all classes.
+
+    Args:
+        label_smoothing: the share, 0 to 1.
+        from_logits: whether answers are logits.
+
+    References:
+        Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016.
+    """
+
+    def __init__(self, label_smoothing: float, from_logits: bool, name: str = "smoothed_crossentropy", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+        self.from_logits = from_logits
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """`[batch, ...]`, of labels `[batch, ...]` and answers `[batch, ..., classes]`."""
+        labels = keras.ops.reshape(y_true, keras.ops.shape(y_pred)[:-1])
+        rows = keras.ops.one_hot(keras.ops.cast(labels, "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(rows, y_pred, self.from_logits, self.label_smoothing)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "from_logits": self.from_logits}
+
+
+def task_loss(model: keras.Model, x: np.ndarray, label_smoothing: float = 0.0) -> keras.losses.Loss:
     """Cross-entropy that fits the model's output: of classes or a single unit, from probabilities or logits.
 
     Args:
         model: with one output `[batch, ..., classes]` or `[batch, 1]`.
         x: inputs `[n, ...]`; looked at only where the last layer does not say what it gives.
+        label_smoothing: share of the labels that is spread over all classes: of the task alone, adversaries learn from labels as they are.
 
     Raises:
         TrainingError: the model has several outputs, whose loss nobody can guess.
     """
     from_logits = not _gives_probabilities(model, x)
     if _is_binary(model):
-        return keras.losses.BinaryCrossentropy(from_logits=from_logits)
+        return keras.losses.BinaryCrossentropy(from_logits=from_logits, label_smoothing=label_smoothing)
+    if label_smoothing:
+        return SmoothedCrossentropy(label_smoothing, from_logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
 

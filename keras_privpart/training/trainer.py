@@ -134,7 +134,8 @@ class AdversarialTrainer(AdversarialStep):
         """As `keras.Model.compile`; the adversaries have an optimizer of their own.
 
         Args:
-            optimizer: of the two halves.
+            optimizer: of the two halves. With `use_ema=True` they end `fit` as the moving average of their weights (Polyak and Juditsky,
+                "Acceleration of Stochastic Approximation by Averaging", SIAM 1992), which noise and adversaries shake less.
             adversary_optimizer: of all adversaries that bring none. It must be another object: each belongs to one set of variables.
             loss: of the task.
             mode: `"fused"`: halves and adversaries move at the same time. `"alternating"`: on each batch the adversaries move first, one
@@ -245,6 +246,13 @@ class AdversarialTrainer(AdversarialStep):
     def load_own_variables(self, store: Any) -> None:
         for i, state in enumerate(self._random_states()):
             state.assign(store[f"random_{i}"])
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """As ever; with an optimizer that averages weights (`use_ema`) those of the halves alone, which Keras sets to their averages."""
+        optimizer = getattr(self, "optimizer", None)
+        averages = optimizer is not None and optimizers.inner(optimizer).use_ema
+        return self._halves_variables() if averages else super().trainable_weights
 
     # Adversaries -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from keras import layers
 import keras_privpart as kp
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
+from keras_privpart.training.distillation import Distillation
 from keras_privpart.training.privacy_terms.regularizers import DistanceCorrelation
 from keras_privpart.training.recipe import Defence, Recipe, train_pair
 
@@ -118,3 +119,22 @@ def test_mode_pool_and_restarts_reach_the_trainer():
     changed = train_pair(parts(), DATA, DATA, Recipe(epochs=2), other)
     assert np.array_equal(plain.undefended.model.get_weights()[0], changed.undefended.model.get_weights()[0])
     assert not np.array_equal(plain.defended.model.get_weights()[0], changed.defended.model.get_weights()[0])
+
+
+def test_the_defended_one_may_learn_from_the_undefended_one():
+    distilled = Defence(bottleneck=2, expand="dense", distillation=Distillation(features=("bottleneck_shape", "cut")))
+    pair = train_pair(parts(), DATA, DATA, Recipe(epochs=1), distilled)
+    assert pair.undefended.boundary.tensors[0].shape == (None, 3, 3, 2)
+    assert pair.defended.boundary.tensors[0].shape == (None, 2)
+    features = pair.defended.device.predict(DATA.x, verbose=0)
+    assert np.allclose(features.std(0), 1, atol=0.5), "it begins at the principal components, of variance 1"
+    wide = train_pair(parts(), DATA, DATA, Recipe(epochs=1, learning_rate=1e-9), Defence(distillation=Distillation()))
+    for mine, teachers in zip(wide.defended.model.get_weights(), wide.undefended.model.get_weights(), strict=True):
+        assert np.allclose(mine, teachers, atol=1e-6), "it starts from its weights"
+    assert wide.defended_history["loss"][0] == pytest.approx(0, abs=1e-5), "and agrees with it"
+
+
+def test_smoothing_and_averages_reach_the_trainer():
+    plain = train_pair(parts(), DATA, DATA, Recipe(epochs=1, batch_size=8)).undefended.model.get_weights()[0]
+    for changed in (Recipe(epochs=1, batch_size=8, label_smoothing=0.2), Recipe(epochs=1, batch_size=8, average=0.9)):
+        assert not np.array_equal(train_pair(parts(), DATA, DATA, changed).undefended.model.get_weights()[0], plain)

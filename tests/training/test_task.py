@@ -7,7 +7,16 @@ from keras import layers
 
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
-from keras_privpart.training.task import correct, count_classes, learn_task, task_accuracy, task_loss, unlabelled, unscored
+from keras_privpart.training.task import (
+    SmoothedCrossentropy,
+    correct,
+    count_classes,
+    learn_task,
+    task_accuracy,
+    task_loss,
+    unlabelled,
+    unscored,
+)
 
 X = np.random.default_rng(0).uniform(size=(40, 4)).astype("float32")
 LABELS = Samples(np.zeros((3, 2)), {"task": np.array([0, 1, 1])})
@@ -106,3 +115,22 @@ def test_learning_keeps_the_best_weights():
     before = float(task_loss(net, X)(data.targets["task"], net(X)))
     assert 1 <= learn_task(net, task_loss(net, X), data, data, most=5) <= 5
     assert float(task_loss(net, X)(data.targets["task"], net(X))) < before
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_labels_are_smoothed_as_keras_smooths_rows(activation):
+    net = model(layers.Dense(3, activation=activation))
+    answers, labels = net(X), np.arange(40) % 3
+    loss = task_loss(net, X, label_smoothing=0.2)
+    want = keras.losses.CategoricalCrossentropy(from_logits=activation is None, label_smoothing=0.2)(np.eye(3)[labels], answers)
+    assert float(loss(labels, answers)) == pytest.approx(float(want), rel=1e-5)
+    assert float(loss(labels[:, None], answers)) == pytest.approx(float(want), rel=1e-5)
+    assert type(loss).from_config(loss.get_config()).get_config() == loss.get_config()
+    off = SmoothedCrossentropy(0.0, activation is None)(labels, answers)
+    assert float(off) == pytest.approx(float(task_loss(net, X)(labels, answers)), rel=1e-5)
+
+
+def test_a_single_units_labels_are_smoothed_too():
+    net = model(layers.Dense(1))
+    want = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.2)(np.ones((40, 1)), net(X))
+    assert float(task_loss(net, X, 0.2)(np.ones(40), net(X))) == pytest.approx(float(want), rel=1e-5)

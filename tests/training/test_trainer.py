@@ -257,3 +257,20 @@ def test_a_reconstruction_adversary_wants_images():
     model = keras.Model(inputs, layers.Dense(2)(layers.Dense(3, name="cut")(inputs)))
     with pytest.raises(TrainingError, match="expects images"):
         kp.AdversarialTrainer(kp.partition(model, at="cut"), [kp.ReconstructionAdversary()])
+
+
+@pytest.mark.parametrize("adversaries", [(), (kp.AttributeAdversary("Male", weight=0.0),)], ids=["none", "watching"])
+def test_an_optimizer_that_averages_weights_ends_with_their_average_as_in_plain_fit(adversaries):
+    def optimizer():
+        return keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.8)
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model, other, last = build(), build(), build()
+    model.compile(optimizer(), loss)
+    fit(model, data=data(targets=Y))
+    trainer = kp.AdversarialTrainer(kp.partition(other, at="narrow"), adversaries)
+    trainer.compile(optimizer(), loss=loss)
+    fit(trainer)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+    fit(compiled(kp.AdversarialTrainer(kp.partition(last, at="narrow"), adversaries)))
+    assert not np.array_equal(last.get_weights()[0], other.get_weights()[0])
