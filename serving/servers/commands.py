@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from .configuration import BATCHING, MODELS, MONITORING, SSL
@@ -14,6 +14,13 @@ BINARY = "tensorflow_model_server"
 # Whatever the shell exports for its own programs: without these lines a crash leaves nothing to read.
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 SERVER_ENVIRONMENT = {LOG_LEVEL: "0"}
+
+_FORWARDING = (
+    f'trap "stop=1; kill -TERM \\$server 2>/dev/null" TERM INT; {BINARY} "$@" & server=$!; '
+    '[ -z "$stop" ] || kill -TERM $server; wait $server; code=$?; [ -z "$stop" ] || wait $server; exit $code'
+)
+# How often servers that read a copy of the configuration look at it: each time they write three lines to their log.
+POLL_SECONDS = 30
 
 # Ports and folders inside the container.
 GRPC_PORT, REST_PORT, CONFIG_FOLDER = 8500, 8501, "/config"
@@ -88,6 +95,15 @@ def local_command(bundle: Path, config: Path, host: str, port: int, rest_port: i
     command += [f"--model-config-file={config / MODELS}", "--poll-seconds=0"]
     command += [] if rest_port is None else [f"--rest-port={rest_port}"]
     return command + ([] if tls is None else [f"--tls={tls}"])
+
+
+def container_command(flags: Sequence[str]) -> list[str]:
+    """The server's command line for a container that brings no init process.
+
+    There the server would be process 1, for which Linux ignores SIGTERM unless the program handles it; this one does not, and a stop would
+    take the whole grace period. A shell stands in front of it and passes the signal on.
+    """
+    return ["/bin/sh", "-c", _FORWARDING, BINARY, *flags]
 
 
 def model_folder(name: str) -> str:

@@ -15,7 +15,7 @@ from keras_privpart import atomic
 from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError
 
-from .commands import CONFIG_FOLDER, DEFAULT_IMAGE, GRPC_PORT, REST_PORT, model_folder, server_flags
+from .commands import CONFIG_FOLDER, DEFAULT_IMAGE, GRPC_PORT, POLL_SECONDS, REST_PORT, container_command, model_folder, server_flags
 from .configuration import BATCHING, MODELS, MONITORING, PROMETHEUS_PATH
 
 TEMPLATES = Path(__file__).parents[1] / "deploy"
@@ -72,7 +72,7 @@ def object_name(name: str) -> str:
 
 def _texts(root: Path, target: Path, contract: Contract, replicas: int, image: str) -> dict[str, str]:
     config = {name: (root / "serving" / name).read_text(encoding="utf-8") for name in _CONFIG}
-    flags = server_flags(CONFIG_FOLDER, _CONFIG, GRPC_PORT, REST_PORT)
+    flags = server_flags(CONFIG_FOLDER, _CONFIG, GRPC_PORT, REST_PORT, POLL_SECONDS)
     values = {
         "image": image,
         "envoy_image": ENVOY_IMAGE,
@@ -86,7 +86,7 @@ def _texts(root: Path, target: Path, contract: Contract, replicas: int, image: s
     }
     files = {}
     for name, depth in (("compose.yaml", 6), ("kubernetes.yaml", 12), ("kserve.yaml", 10), ("envoy.yaml", 0)):
-        own = {**values, "flags": _listed(flags, depth)}
+        own = {**values, "flags": _listed(flags, depth), "command": _listed(container_command(flags), depth)}
         files[name] = Template((TEMPLATES / name).read_text(encoding="utf-8")).substitute(own)
     files["grafana.json"] = (TEMPLATES / "grafana.json").read_text(encoding="utf-8")
     return files | {f"config/{name}": text for name, text in config.items()}

@@ -75,6 +75,7 @@ class Engine:
         self._container = f"privpart-{contract.name}-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._command: list[str] = []
+        self._log_start = 0  # a log that is appended to holds other runs too
         self._configuration: Configuration | None = None
         self._follower: Follower | None = None
         self._control: Control | None = None
@@ -134,7 +135,8 @@ class Engine:
         return "\n".join([f"Last lines of {self.log_path}:", *(f"  {line}" for line in self._log_lines()[-_LAST_LINES:])])
 
     def _log_lines(self) -> list[str]:
-        return self.log_path.read_text(encoding="utf-8", errors="replace").splitlines() if self.log_path.is_file() else []
+        raw = self.log_path.read_bytes() if self.log_path.is_file() else b""
+        return raw[self._log_start :].decode("utf-8", "replace").splitlines()
 
     def stop(self) -> None:
         """Ends the server and waits for it. Does nothing the second time."""
@@ -175,6 +177,7 @@ class Engine:
         stop = [self._choice.program, "stop", "--time=5", self._container] if self.kind == DOCKER_KIND else None
         job = {"command": self._command, "parent": os.getpid(), "stop": stop, "remove": str(self._configuration.folder)}
         with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
             # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(_SUPERVISOR), json.dumps(job)],

@@ -1,6 +1,8 @@
 """`certs`, `serve` and `predict` from the command line."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from click.testing import CliRunner
 
 import keras_privpart as kp
 from keras_privpart.cli.main import main
-from keras_privpart.serving import LocalServer
+from keras_privpart.serving import Client, LocalServer, start
 
 
 def run(*arguments, code=0):
@@ -111,3 +113,23 @@ def test_the_documented_commands_exist():
     for _, name, *words in shown:
         known = {option for parameter in main.commands[name].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, name
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on the PATH")
+def test_the_documented_curl_lines_run(parts, images, tmp_path):
+    """As they stand in docs/serving.md, but for the port."""
+    bundle = kp.export(parts, tmp_path / "mnist", max_batch_size=4)
+    lines = [line for line in (Path(__file__).parents[3] / "docs/serving.md").read_text().splitlines() if line.startswith("curl ")]
+    with start(bundle.path, 0, 0) as server, Client(bundle.path, server.address) as client:
+        rows = client.encode(images[:3])["boundary"].tolist()
+        (tmp_path / "request.json").write_text(json.dumps({"signature_name": "serve", "instances": rows}))
+        answers = []
+        for line in lines:
+            command = shlex.split(line.replace("localhost:8501", server.rest_address))
+            done = subprocess.run([*command, "--silent", "--show-error"], capture_output=True, text=True, check=False, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            answers.append(json.loads(done.stdout))
+        status, pair, scores = answers
+        assert status["model_version_status"][0]["state"] == "AVAILABLE"
+        assert pair == {"outputs": [bundle.contract.fingerprint]}
+        np.testing.assert_allclose(scores["predictions"], client.predict(images[:3]), atol=1e-6)

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -94,11 +97,11 @@ def test_the_proxy_asks_for_certificates_and_lets_a_clients_calls_through_alone(
 def flags_of(written, objects):
     compose = yaml.safe_load((written / "compose.yaml").read_text())
     kserve = yaml.safe_load((written / "kserve.yaml").read_text())
-    return (
-        compose["services"]["server"]["command"],
-        objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"],
-        kserve["spec"]["predictor"]["containers"][0]["args"],
-    )
+    containers = (objects["Deployment"]["spec"]["template"]["spec"]["containers"][0], kserve["spec"]["predictor"]["containers"][0])
+    wrapped = [container["command"] for container in containers]
+    assert wrapped[0] == wrapped[1]
+    assert all("args" not in container for container in containers)
+    return compose["services"]["server"]["command"], *(command[4:] for command in wrapped)
 
 
 def test_every_server_is_started_alike(written, objects):
@@ -108,6 +111,47 @@ def test_every_server_is_started_alike(written, objects):
         assert needed in first
     named = {re.search("/config/(.+)$", flag).group(1) for flag in first if "/config/" in flag}
     assert named == {path.name for path in (written / "config").iterdir()} == set(objects["ConfigMap"]["data"])
+
+
+# Stands for TensorFlow Serving: no handler for SIGTERM, which process 1 then does not hear.
+DEAF = """#!/bin/sh
+echo "$@" > "$0.args"
+echo ready
+exec sleep 60
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, of util-linux")
+def test_a_stopped_container_ends_at_once(written, objects, tmp_path):
+    """The command as process 1 of a process namespace of its own, as in a container."""
+    server = tmp_path / "tensorflow_model_server"
+    server.write_text(DEAF)
+    server.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process namespaces here")
+    container = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    waits = {}
+    for name, command in (("alone", ["tensorflow_model_server"]), ("wrapped", container["command"])):
+        with subprocess.Popen([*unshare, *command], env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            [first] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+            os.kill(int(first), signal.SIGTERM)
+            try:
+                waits[name] = process.wait(1.5 if name == "alone" else 20)
+            except subprocess.TimeoutExpired:
+                waits[name] = None
+            process.kill()
+    assert waits == {"alone": None, "wrapped": 143}
+    assert Path(f"{server}.args").read_text().split() == container["command"][4:]
+
+
+def test_pods_have_time_to_leave_and_containers_an_init(written, objects):
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    seconds = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert 5 < seconds < pod["terminationGracePeriodSeconds"]
+    assert yaml.safe_load((written / "compose.yaml").read_text())["services"]["server"]["init"] is True
 
 
 def test_the_configuration_is_the_bundles(written, objects, bundle):

@@ -207,6 +207,24 @@ def test_a_server_that_is_not_ready_in_time_is_stopped(bundle, only):
         os.kill(pid, 0)
 
 
+# As TensorFlow Serving does with a half that it cannot load: it tries again, and listens on no port meanwhile.
+UNLOADABLE = """
+import time
+print("retrier.cc:40] Loading servable: {name: faces version: 1} failed: OUT_OF_RANGE: Read less bytes than requested", flush=True)
+print("more", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_half_that_cannot_be_loaded_is_the_reason_given(bundle, only, tmp_path):
+    program(only, "tensorflow_model_server", UNLOADABLE)
+    (tmp_path / "log").write_text("Loading servable: {name: faces version: 1} failed: of an earlier run\n")
+    text = r"not ready: It could not load the model: Loading servable: .*version: 1} failed: OUT_OF_RANGE: Read less.*\. Not ready"
+    with pytest.raises(errors.EngineError, match=text) as caught:
+        start(bundle.path, 0, timeout=2.0, log_path=tmp_path / "log")
+    assert "earlier run" not in str(caught.value)
+
+
 def test_a_start_can_be_called_off(bundle, only):
     program(only, "tensorflow_model_server", MUTE)
     stop = StopFlag()
