@@ -36,6 +36,7 @@ _HOME = {
     "check_cut": "partitioning.partition",
     "compare_reports": "auditing.reporting.comparison",
     "cuts": "partitioning.cuts",
+    "enrolled": "training.closed_form.enrolling",
     "erase": "training.closed_form.erasing",
     "export": "exporting.bundle",
     "partition": "partitioning.partition",
@@ -82,6 +83,7 @@ __all__ = [
     "compare_reports",
     "cuts",
     "datasets",
+    "enrolled",
     "erase",
     "export",
     "goals",
@@ -109,6 +111,7 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
     from keras_privpart.threat_model import ThreatModel
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
+    from keras_privpart.training.closed_form.enrolling import enrolled
     from keras_privpart.training.closed_form.erasing import erase
     from keras_privpart.training.distillation import Distillation
     from keras_privpart.training.privacy_terms import goals, regularizers, schedules
