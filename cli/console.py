@@ -7,10 +7,13 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import click
+
+LOG_SECONDS = 20.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random.")
@@ -26,12 +29,54 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+class Progress(Protocol):
+    """What a command tells of its progress to: a tqdm bar, or lines of a log."""
+
+    n: int
+    total: Any
+
+    def update(self, n: int) -> object: ...
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> object: ...
+
+
+class LogLines:
+    """Progress as lines on stderr, `every` so many seconds at most, with the time that is left by what was done so far."""
+
+    def __init__(self, total: int | None, label: str, every: float = LOG_SECONDS) -> None:
+        self.n, self.total = 0, total
+        self._label, self._every, self._text = label, every, ""
+        self._began = self._told = time.monotonic()
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+        """What is done now."""
+        self._text = s
+
+    def update(self, n: int) -> None:
+        """So many more are done."""
+        self.n += n
+        now = time.monotonic()
+        if n and now - self._told >= self._every:
+            self._told = now
+            say(f"{self._label}: {self.n}{self._left(now - self._began)}{self._text and f'; {self._text}'}")
+
+    def _left(self, spent: float) -> str:
+        if not self.total:
+            return " done"
+        from tqdm import tqdm
+
+        return f" of {self.total}, {tqdm.format_interval(spent * (self.total - self.n) / self.n)} left"
+
+
 @contextlib.contextmanager
-def progress_bar(total: int | None, label: str) -> Iterator[Any]:
-    """A tqdm bar on stderr, silent where stderr is not a terminal; has `.update(n)` and `.set_postfix_str(text)`."""
+def progress_bar(total: int | None, label: str) -> Iterator[Progress]:
+    """A tqdm bar on stderr, with the time left; lines where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield LogLines(total, label)
+        return
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=label, disable=None, file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
+    with tqdm(total=total, desc=label, file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
         yield bar
 
 
@@ -42,6 +87,7 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept = os.dup(2)
+    failed = False
     with tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
@@ -49,8 +95,7 @@ def import_tensorflow() -> None:
 
             tf.constant(0)  # the device start-up speaks too
             tf.get_logger().setLevel("ERROR")  # its remarks on retracing are for developers
-            failed = False
-        except BaseException:
+        except Exception:
             failed = True
             raise
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import zipfile
 from collections.abc import Callable
@@ -40,32 +41,49 @@ def load_model(source: str) -> keras.Model:
     Raises:
         ModelError: no such file, module or function, or what it holds is no Keras model.
     """
+    module, colon, function = source.partition(":")
+    called = colon and not source.endswith(".keras")
+    _check_module(module, function) if called else _check_file(source)
     import_tensorflow()
     import keras
 
     importlib.import_module("keras_privpart.channels")  # registers what models may hold, channels among it
-    module, colon, function = source.partition(":")
-    if colon and not source.endswith(".keras"):
+    if called:
         model = _call(module, function)
         if not isinstance(model, keras.Model):
             raise ModelError(f"{source} returned a {type(model).__name__}; expected a keras.Model. Return the model.")
         return model
-    path = Path(source)
-    if not path.is_file():
-        raise ModelError(f"Found no model file {source!r}; expected a .keras file, or package.module:function.")
-    if not zipfile.is_zipfile(path):
-        raise ModelError(f"{source} is not a .keras file, or is damaged; expected what `model.save('x.keras')` writes.")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(Path(source), compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the file provokes
         raise ModelError(
             f"Can't load {source}: {_first_line(error)} Save it again with this Keras, or give package.module:function."
         ) from error
 
 
-def _call(module: str, function: str) -> object:
+def _check_file(source: str) -> None:
+    """What shows of a file before TensorFlow is loaded, which takes seconds."""
+    if not Path(source).is_file():
+        raise ModelError(f"Found no model file {source!r}; expected a .keras file, or package.module:function.")
+    if not zipfile.is_zipfile(source):
+        raise ModelError(f"{source} is not a .keras file, or is damaged; expected what `model.save('x.keras')` writes.")
+
+
+def _check_module(module: str, function: str) -> None:
+    """Whether there is such a module; of its packages, which are imported for it, TensorFlow may be the price."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
+    try:
+        missing = module if importlib.util.find_spec(module) is None else None
+    except ModuleNotFoundError as error:
+        missing = error.name
+    except ValueError:  # of a name such as "" or "a..b"
+        missing = module
+    if missing is not None:
+        raise ModelError(f"Can't import {missing!r} for {module}:{function}; expected a module on the path or in this folder.")
+
+
+def _call(module: str, function: str) -> object:
     try:
         made = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TRAIN_RECORD = "train.json"
 UNDEFENDED, DEFENDED, REPORT, AUDIT_CACHE = "undefended", "defended", "report", "audit-cache"
 _SCHEMA = 1
+_PARTITION = "partition.json"
 
 
 def write_training(run: Path, pair: TrainedPair, source: DataSource, record: dict[str, Any], overwrite: bool) -> None:
@@ -40,8 +41,15 @@ def write_training(run: Path, pair: TrainedPair, source: DataSource, record: dic
         (stage / TRAIN_RECORD).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
 
 
+def check_partitioned(run: Path) -> None:
+    """Raises, before TensorFlow is loaded, if this is no run at all."""
+    if not (run / _PARTITION).is_file():
+        raise ModelError(f"Found no {_PARTITION} in {str(run)!r}; expected a run's folder. Make one with `privpart-keras partition`.")
+
+
 def check_untrained(run: Path, overwrite: bool) -> None:
     """Raises before any work is done if `train` would replace an earlier training."""
+    check_partitioned(run)
     if not overwrite and (run / TRAIN_RECORD).exists():
         raise ModelError(f"{run} is trained already; pass --overwrite to train it anew, or give another folder.")
 

@@ -12,6 +12,7 @@ from keras_privpart.errors import AuditError
 
 from .. import run_folder
 from ..console import emit, json_option, say, seed_option
+from ..interruption import interruptible
 from ..run_audit import attack_run
 
 OVER_THE_LIMIT = 3
@@ -44,6 +45,7 @@ OVER_THE_LIMIT = 3
 @seed_option
 @json_option
 @click.pass_context
+@interruptible("What the attackers found so far is kept, unless --no-cache was given. Run the same command again to go on from there.")
 def audit(context: click.Context, target: Path, max_leakage: float | None, allow_low_effort: bool, as_json: bool, **options: Any) -> None:
     """Attack the defended partition of a run with fresh attackers; write report.json and index.html to RUN/report.
 

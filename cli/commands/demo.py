@@ -14,6 +14,7 @@ import click
 from keras_privpart.errors import VerificationError
 
 from ..console import emit, import_tensorflow, json_option, progress_bar, say, seed_option
+from ..interruption import interruptible
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +37,7 @@ TOLERANCE = 1e-4
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind.")
 @seed_option
 @json_option
+@interruptible("The demo keeps nothing before its end. Run it again; --epochs and --seeds make it shorter.")
 def demo(out: Path, bundle: Path, epochs: int, seeds: int, seed: int, as_json: bool) -> None:
     """Cut a small network, train it undefended and defended, attack both with fresh attackers, export, serve, and query it.
 

@@ -13,6 +13,7 @@ from keras_privpart.contract import DEVICE_FILES, ENCODINGS
 
 from .. import run_folder
 from ..console import emit, import_tensorflow, json_option, progress_bar
+from ..interruption import interruptible
 
 _SAMPLES = 256
 _TUNED_ON = 8192
@@ -46,6 +47,7 @@ _TUNED_ON = 8192
 @click.option("--undefended", is_flag=True, help="Export the undefended partition, for comparison.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle if it is there, with all its versions.")
 @json_option
+@interruptible("No bundle was written, and one that was there is as it was. Run the same command again.")
 def export(
     run: Path, target: Path | None, version: int | None, leakage: bool, seeds: int, undefended: bool, as_json: bool, **options: Any
 ) -> None:
@@ -63,6 +65,7 @@ def export(
     Example:
       privpart-keras export runs/mnist --to saved_models/mnist --encoding int8 --format saved_model --format litert
     """
+    run_folder.check_partitioned(run)
     import_tensorflow()
     from keras_privpart.auditing.reporting.report import AuditReport
     from keras_privpart.exporting.bundle import export as write

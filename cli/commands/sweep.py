@@ -17,6 +17,7 @@ from keras_privpart.errors import PrivPartError
 from ..console import emit, json_option, progress_bar, say
 from ..data_source import DataSource, data_options
 from ..defence_options import CHANNELS, REGULARIZERS, DefenceSource, Term
+from ..interruption import interruptible
 from ..model_source import load_model, model_argument
 from ..sweep_jobs import Job, Setting, dask_executor, digest_of, model_file, run_all
 from ..sweep_table import rows_of, to_markdown, write
@@ -49,6 +50,7 @@ _WEIGHT = click.FloatRange(min=0)
 @click.option("--retries", type=click.IntRange(min=0), default=2, help="Further attempts of a job that failed.")
 @json_option
 @click.pass_context
+@interruptible("The jobs that are done are kept. Run the same command again to go on with the others.")
 def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: Any) -> None:
     """Train and audit MODEL at every combination of the given cuts, bottlenecks, channels, weights and regularisers, with several seeds.
 

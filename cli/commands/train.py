@@ -12,6 +12,7 @@ from .. import run_folder
 from ..console import emit, import_tensorflow, json_option, seed_option
 from ..data_source import DataSource, data_options
 from ..defence_options import DefenceSource, defence_options
+from ..interruption import interruptible
 from ..run_training import train_run
 
 
@@ -26,6 +27,7 @@ from ..run_training import train_run
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training of this run.")
 @json_option
+@interruptible("The run is as it was before. Run the same command again.")
 def train(run: Path, overwrite: bool, as_json: bool, pretrained: bool, **options: Any) -> None:
     """Train the partition in RUN twice from the same weights: undefended, as the audit's reference, and defended.
 

@@ -1,5 +1,6 @@
 """Every command: help with an example, and what it says to bad input."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -105,6 +106,25 @@ def module(tmp_path, monkeypatch):
 )
 def test_what_is_no_functional_model(run, module, source, message):
     assert message in _no_traceback(run("cuts", source, code=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["partition", "mine.h5", "--out", "run"], "Found no model file 'mine.h5'"),
+        (["cuts", "no_models:make"], "Can't import 'no_models'"),
+        (["cuts", "json.no_models:make"], "Can't import 'json.no_models'"),
+        (["train", ".", "--dataset", "digits"], "Found no partition.json in '.'"),
+        (["export", "."], "Found no partition.json in '.'"),
+        (["audit", "."], "Found no train.json in '.'"),
+    ],
+)
+def test_what_needs_no_tensorflow_is_said_before_it_is_loaded(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model_source", "data_source", "run_audit", "commands.train", "commands.export"):
+        module = importlib.import_module(f"keras_privpart.cli.{name}")
+        monkeypatch.setattr(module, "import_tensorflow", lambda: pytest.fail("TensorFlow was asked for"))
+    assert message in _no_traceback(run(*arguments, code=1))
 
 
 def test_the_model_is_given_once(run, model_file):

@@ -77,7 +77,7 @@ def chosen(
 
     Args:
         attacks: objects, or names: of a set (`"standard"`, `"full"`), of a family (one of `threat_model.ATTACKS`, for all its members in
-            `full`), or of one attack in `full`. None for `"standard"`.
+            `full`), or of one attack in `full`; upper and lower case are the same. None for `"standard"`.
         private, pictures, unseen: as for `standard`.
 
     Raises:
@@ -95,10 +95,11 @@ def chosen(
 
 
 def _named(name: str, private: Sequence[str], pictures: int, unseen: Sequence[str]) -> list[Attack]:
-    if name in SETS:
-        return SETS[name](private, pictures, unseen)
+    wanted = name.casefold()
+    if wanted in SETS:
+        return SETS[wanted](private, pictures, unseen)
     everything = full(private, pictures, unseen)
-    found = [attack for attack in everything if name in (attack.name, attack.family)]
+    found = [attack for attack in everything if wanted in (attack.name.casefold(), attack.family.casefold())]
     if not found:
         families = dict.fromkeys(attack.family for attack in everything)
         raise AuditError(

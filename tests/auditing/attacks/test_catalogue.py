@@ -73,6 +73,8 @@ def test_attacks_are_chosen_by_set_family_name_or_object():
     assert [a.name for a in chosen(None, ["Male"])] == [a.name for a in standard(["Male"])]
     assert len(chosen("full")) == len(full())
     assert {a.family for a in chosen(["generative prior"])} == {"generative prior"}
+    assert [a.name for a in chosen(["STANDARD", "unsplit"], ["Male"])] == [*(a.name for a in standard(["Male"])), "UnSplit"]
+    assert [a.name for a in chosen(["Membership"])] == [a.name for a in chosen(["membership"])] != []
     mine = DecoderAttack("large", "mse", keep=2)
     found = chosen([mine, "standard", "UnSplit"])
     assert found[0] is mine
