@@ -145,6 +145,8 @@ class Experiment:
             unseen=self.task.unseen,
             trained_on=self.train,
             group=self.task.group,
+            batch_size=BATCH,
+            doublings=2,
             pictures=0,
             cache=self.work / "audits",
             progress=lambda *_: self.clock.check(),

@@ -15,7 +15,7 @@ from keras_privpart.datasets import Samples
 from keras_privpart.threat_model import ThreatModel
 
 UPDATES = 600
-FEWEST_EPOCHS, MOST_EPOCHS = 8, 100
+FEWEST_EPOCHS, MOST_EPOCHS = 2, 100
 FEWEST_BATCHES, SMALLEST_BATCH = 8, 8
 
 

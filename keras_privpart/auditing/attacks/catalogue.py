@@ -22,20 +22,21 @@ from keras_privpart.datasets import TASK
 from keras_privpart.errors import AuditError
 from keras_privpart.threat_model import ThreatModel
 
-SIZES, LOSSES = ("small", "medium", "large", "huge"), ("mse", "l1", "ssim")
+SIZES, LOSSES = ("small", "medium", "large", "deep", "huge"), ("mse", "l1", "ssim")
 
 
 def standard(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()) -> list[Attack]:
-    """The attacks of every audit: four decoders (two sizes, MSE and SSIM losses), and a linear and an MLP probe for every attribute.
+    """The attacks of every audit: two that train nothing, three decoders, and a linear and an MLP probe for every attribute.
 
     Args:
         private: attributes to infer.
         pictures: how many reconstructions the evidence keeps.
         unseen: those among the private ones that no defence was trained for.
     """
-    pairs = (("small", "mse"), ("small", "ssim"), ("large", "mse"), ("large", "mixed"))
-    decoders: list[Attack] = [DecoderAttack(size, loss, pictures) for size, loss in pairs]
-    return [*decoders, *(ProbeAttack(a, probe, a in unseen) for a in private for probe in ("linear", "mlp"))]
+    pairs = (("deep", "mixed"), ("large", "mixed"), ("small", "mse"))
+    found: list[Attack] = [KernelPosteriorAttack(keep=pictures), LinkageAttack(), LinkageAttack(same_class=False)]
+    found += [DecoderAttack(size, loss, pictures) for size, loss in pairs]
+    return [*found, *(ProbeAttack(a, probe, a in unseen) for a in private for probe in ("linear", "mlp"))]
 
 
 def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()) -> list[Attack]:

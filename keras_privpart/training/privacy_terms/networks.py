@@ -36,7 +36,7 @@ _BUDGETS: dict[str, _Budget] = {
     "small": _Budget(channels=16, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
     "medium": _Budget(channels=32, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
     "large": _Budget(channels=64, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
-    "deep": _Budget(channels=32, blocks=1, hidden=1024, conv_macs=3_000_000, dense_weights=3_000_000, depth=3, refinements=2),
+    "deep": _Budget(channels=16, blocks=1, hidden=768, conv_macs=1_000_000, dense_weights=3_000_000, depth=3, refinements=2),
     "huge": _Budget(channels=128, blocks=4, hidden=2048, conv_macs=20_000_000, dense_weights=20_000_000),
 }
 _PROBES = ("linear", "mlp", "conv")
