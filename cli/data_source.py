@@ -21,6 +21,7 @@ _OPTIONS = (
     click.option("--train-split", default="train", help="Split to train on, in tensorflow-datasets' notation."),
     click.option("--test-split", default="test", help="Split to test on: the victims of an audit."),
     click.option("--image-size", type=click.IntRange(min=1), help="Side in pixels to resize images to.  [default: as stored]"),
+    click.option("--image", metavar="KEY", help="Key of the pictures where an example has several.  [default: image]"),
     click.option("--data-dir", envvar="TFDS_DATA_DIR", show_envvar=True, help="Folder of prepared data sets."),
     click.option("--download/--no-download", default=True, help="Whether missing data may be fetched."),
 )
@@ -38,6 +39,7 @@ class DataSource:
     image_size: int | None = None
     data_dir: str | None = None
     download: bool = True
+    image: str | None = None
 
     def load(self) -> Dataset:
         """Reads or fetches the data."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,7 @@ def load(
     image_size: int | None = None,
     data_dir: str | None = None,
     download: bool = True,
+    image: str | None = None,
 ) -> Dataset:
     """Loads `digits` or any image data set of tensorflow-datasets into memory.
 
@@ -94,19 +95,21 @@ def load(
         image_size: side in pixels to resize images to; as stored by default.
         data_dir: where prepared data sets are; `TFDS_DATA_DIR` or `~/tensorflow_datasets` by default.
         download: whether missing data may be fetched.
+        image: key of the pictures where an example has several; by default `"image"`, or the key that the data set names as its input.
 
     Returns:
         A `Dataset`. Class labels and booleans become whole numbers; other whole-number features (identities) are mapped to
         class indices 0, 1, ... in the order of their values in the training split.
 
     Raises:
-        DataError: the data set, a split or a key is missing, a split is empty, or a label is out of range.
+        DataError: the data set, a split or a key is missing, a split is empty or damaged, its pictures are of several sizes, or a label is
+            out of range.
     """
     keys = {TASK: task or "label", **_private_names(private)}
-    raw = _digits() if name == DIGITS else _tensorflow_datasets(name, [train_split, test_split], image_size, data_dir, download)
-    if name == DIGITS and (train_split, test_split, image_size) != ("train", "test", None):
+    raw = _digits() if name == DIGITS else _tensorflow_datasets(name, [train_split, test_split], image_size, data_dir, download, image)
+    if name == DIGITS and (train_split, test_split, image_size, image) != ("train", "test", None, None):
         raise DataError(
-            "Received a split or an image size for 'digits'; expected none. It has one fixed split, 'train' and 'test', of 8x8."
+            "Received a split, an image size or an image key for 'digits'; expected none. It has one split, 'train' and 'test', of 8x8."
         )
     return _assemble(name, raw, keys)
 
@@ -138,7 +141,10 @@ def _digits() -> _Raw:
     return _Raw({"image": x_train, "label": y_train}, {"image": x_test, "label": y_test}, {"label": 10}, "image")
 
 
-def _tensorflow_datasets(name: str, splits: list[str], image_size: int | None, data_dir: str | None, download: bool) -> _Raw:
+def _tensorflow_datasets(
+    name: str, splits: list[str], image_size: int | None, data_dir: str | None, download: bool, image: str | None
+) -> _Raw:
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     try:
@@ -157,8 +163,32 @@ def _tensorflow_datasets(name: str, splits: list[str], image_size: int | None, d
     images = [key for key, f in _features(info.features) if isinstance(f, tfds.features.Image)]
     if not images:
         raise DataError(f"Data set {name!r} has the keys {[k for k, _ in _features(info.features)]}, none of them an image; expected one.")
-    columns = [_columns(split, images[0], image_size) for split in loaded]
-    return _Raw(columns[0], columns[1], declared, images[0])
+    key = _image_key(name, sorted(images), info.supervised_keys, image)
+    try:
+        columns = [_columns(split, key, image_size) for split in loaded]
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0][:200]
+        raise DataError(
+            f"Data set {name!r} has a damaged or truncated record: {reason}. Delete its folder and prepare it again."
+        ) from error
+    return _Raw(columns[0], columns[1], declared, key)
+
+
+def _image_key(name: str, images: Sequence[str], supervised: Any, asked: str | None) -> str:
+    """Which of several pictures in an example is the input.
+
+    Raises:
+        DataError: the one that was asked for is none, or nothing says which.
+    """
+    if asked is not None and asked not in images:
+        raise DataError(f"Received image={asked!r}; data set {name!r} has the pictures {list(images)}. Choose one of them.")
+    first = supervised[0] if supervised else None
+    chosen = asked or next((key for key in ("image", first) if key in images), None) or (images[0] if len(images) == 1 else None)
+    if chosen is None:
+        raise DataError(
+            f"Data set {name!r} has the pictures {list(images)}, none called 'image'. Say which one is the input: image= (--image)."
+        )
+    return chosen
 
 
 def _features(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -181,17 +211,31 @@ def _columns(split: Any, image: str, image_size: int | None) -> dict[str, np.nda
         flat[image] = picture
         return flat
 
+    examples = split.map(flatten, num_parallel_calls=tf.data.AUTOTUNE)
     try:
-        batches = list(split.map(flatten, num_parallel_calls=tf.data.AUTOTUNE).batch(512).as_numpy_iterator())
+        batches = list(examples.batch(512).as_numpy_iterator())
     except tf.errors.InvalidArgumentError as error:
-        raise DataError("Received images of different shapes; expected one. Resize them: image_size=64, or --image-size 64.") from error
+        _one_shape({picture.shape for picture in examples.map(lambda example: example[image]).as_numpy_iterator()}, error)
+        raise
+    _one_shape({batch[image].shape[1:] for batch in batches})
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]} if batches else {}
+
+
+def _one_shape(shapes: Iterable[tuple[int, ...]], cause: Exception | None = None) -> None:
+    """Raises `DataError` for pictures of several sizes."""
+    found = sorted(set(shapes))
+    if len(found) > 1:
+        several = ", ".join("x".join(map(str, shape)) for shape in found[:3])
+        raise DataError(
+            f"Received pictures of {len(found)} sizes, such as {several}; expected one. Resize them: image_size=64, or --image-size 64."
+        ) from cause
 
 
 def _assemble(name: str, raw: _Raw, keys: Mapping[str, str]) -> Dataset:
     for split, columns in (("train", raw.train), ("test", raw.test)):
         if not columns or not len(columns[raw.image]):
             raise DataError(f"The {split} split of {name!r} is empty; expected at least one example.")
+    _one_shape(columns[raw.image].shape[1:] for columns in (raw.train, raw.test))
     targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     classes = {}
     for target, key in keys.items():

@@ -1,5 +1,7 @@
 """Loading: scikit-learn's digits for real, tensorflow-datasets through a small prepared set made by its own builder."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -155,3 +157,64 @@ def test_batches_follow_the_seed():
 def test_samples_refuse_what_is_no_data(data, message):
     with pytest.raises(DataError, match=message):
         datasets.Samples.of(data)
+
+
+def prepared(path, name, pictures, rows, supervised=None):
+    """A prepared set of the given pictures (key: shape) and a label."""
+    features = {key: tfds.features.Image(shape=shape) for key, shape in pictures.items()}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        data_dir=path,
+        disable_shuffling=True,
+        split_datasets={"train": rows, "test": rows},
+        features=tfds.features.FeaturesDict({**features, "label": tfds.features.ClassLabel(num_classes=2)}),
+    )
+    info = path / name / "1.0.0" / "dataset_info.json"
+    if supervised:
+        items = {"items": [{"featureKey": key} for key in supervised]}
+        info.write_text(json.dumps({**json.loads(info.read_text()), "supervisedKeys": {"tuple": items}}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "supervised", "options", "taken"),
+    [
+        (("annotation", "image"), None, {}, "image"),
+        (("depth", "photo"), ("photo", "label"), {}, "photo"),
+        (("depth", "photo"), None, {"image": "photo"}, "photo"),
+        (("depth", "photo"), None, {}, None),
+        (("depth", "photo"), None, {"image": "label"}, None),
+    ],
+)
+def test_of_several_pictures_one_is_the_input(tmp_path, keys, supervised, options, taken):
+    shapes = {key: (4, 4, 3) if key == keys[1] else (4, 4, 1) for key in keys}
+    rows = [(i, {**{key: np.full(shape, 9, np.uint8) for key, shape in shapes.items()}, "label": i % 2}) for i in range(4)]
+    prepared(tmp_path, "several", shapes, rows, supervised)
+    if taken is None:
+        with pytest.raises(DataError, match=r"has the pictures \['depth', 'photo'\]"):
+            datasets.load("several", data_dir=str(tmp_path), download=False, **options)
+    else:
+        assert datasets.load("several", data_dir=str(tmp_path), download=False, **options).train.x.shape == (4, 4, 4, 3)
+
+
+@pytest.mark.parametrize("count", [4, 600], ids=["in one block", "in two blocks"])
+def test_pictures_of_several_sizes_are_resized_or_refused(tmp_path, count):
+    sides = [6] * (count - 1) + [8] if count > 512 else [6, 8] * (count // 2)
+    rows = [(i, {"image": np.full((side, side, 1), 9, np.uint8), "label": i % 2}) for i, side in enumerate(sides)]
+    prepared(tmp_path, "sizes", {"image": (None, None, 1)}, rows)
+    with pytest.raises(DataError, match=r"2 sizes, such as 6x6x1, 8x8x1; .*--image-size"):
+        datasets.load("sizes", data_dir=str(tmp_path), download=False)
+    assert datasets.load("sizes", data_dir=str(tmp_path), download=False, image_size=5).train.x.shape == (count, 5, 5, 1)
+
+
+@pytest.mark.parametrize("kind", ["flipped", "cut off", "empty"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_damaged_records_are_named(tmp_path, kind, split):
+    rows = [(i, {"image": np.full((8, 8, 1), i, np.uint8), "label": i % 2}) for i in range(12)]
+    prepared(tmp_path, "damaged", {"image": (8, 8, 1)}, rows)
+    (path,) = tmp_path.glob(f"damaged/1.0.0/*{split}*tfrecord*")
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes({"flipped": raw, "cut off": raw[: len(raw) // 2], "empty": b""}[kind])
+    with pytest.raises(DataError, match="'damaged'"):
+        datasets.load("damaged", data_dir=str(tmp_path), download=False)

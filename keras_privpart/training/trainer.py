@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_privpart.channels import PACKAGE, Channel
 from keras_privpart.errors import TrainingError
@@ -17,6 +18,7 @@ from keras_privpart.training.batches import check_not_empty
 from keras_privpart.training.distillation import Distillation, Teacher
 from keras_privpart.training.privacy_terms import replica_sums
 from keras_privpart.training.privacy_terms.adversaries import Adversary
+from keras_privpart.training.privacy_terms.class_values import translated
 from keras_privpart.training.privacy_terms.regularizers import Regularizer
 from keras_privpart.training.roster import Roster
 from keras_privpart.training.step import AdversarialStep
@@ -181,10 +183,19 @@ class AdversarialTrainer(AdversarialStep):
         """
         _check_distribution(1)
         check_not_empty(x)
+        if isinstance(y, Mapping):
+            for adversary in self.adversaries:
+                adversary.check_values(y)
         if class_weight != self.class_weight:
             self.class_weight, self.train_function = class_weight, None  # the weights are part of the compiled step
         watched = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else [TrainingWatch(), *_as_list(callbacks)]
-        return super().fit(x, y, batch_size, epochs, verbose, watched, *args, **kwargs)
+        try:
+            return super().fit(x, y, batch_size, epochs, verbose, watched, *args, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            problem = translated(error)
+            if problem is None:
+                raise
+            raise problem from error
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()

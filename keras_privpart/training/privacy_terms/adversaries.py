@@ -14,6 +14,7 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import copy_model
 from keras_privpart.partitioning.graphs.names import traceable
 from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
+from keras_privpart.training.privacy_terms.class_values import checked_classes
 from keras_privpart.training.privacy_terms.goals import Goal, Reversal
 from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
 
@@ -56,6 +57,9 @@ class Adversary(abc.ABC):
     @abc.abstractmethod
     def target(self, x: Any, private: Mapping[str, Any]) -> Any:
         """What to predict, from the input `x` and the batch's private attributes."""
+
+    def check_values(self, targets: Mapping[str, Any]) -> None:  # noqa: B027 - most adversaries have nothing to check
+        """Raises `TrainingError` for whole arrays of targets, by key, of which no batch could be used. Missing ones are not looked at."""
 
     @abc.abstractmethod
     def error(self, target: Any, prediction: Any) -> tf.Tensor:
@@ -234,6 +238,10 @@ class AttributeAdversary(Adversary):
         z = inputs if len(inputs) > 1 else inputs[0]
         return keras.Model(z, keras.ops.stack([head(z) for head in heads], axis=1), name=name)
 
+    def check_values(self, targets: Mapping[str, Any]) -> None:
+        if self.attribute in targets:
+            self.target(None, targets)
+
     def target(self, x: Any, private: Mapping[str, Any]) -> Any:
         if self.attribute not in private:
             raise TrainingError(
@@ -241,9 +249,11 @@ class AttributeAdversary(Adversary):
                 f'Let the data set yield (x, {{"task": y, "{self.attribute}": a}}).'
             )
         label = tf.convert_to_tensor(private[self.attribute])
+        if self.attribute_type == "continuous" and label.dtype == tf.string:
+            raise TrainingError(f"Received the continuous attribute {self.attribute!r} as text; expected numbers. Convert it to float.")
         if self.attribute_type == "continuous":
             return tf.reshape(tf.cast(label, tf.float32), [-1, self.size])
-        return tf.reshape(tf.cast(label, tf.int32), [-1])
+        return tf.reshape(checked_classes(self.attribute, label, self.classes), [-1])
 
     def error(self, target: Any, prediction: Any) -> tf.Tensor:
         prediction = tf.cast(prediction, tf.float32)
