@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,10 @@ CHANNELS = ("gaussian", "laplace", "quantize", "gate", "dropout")
 REGULARIZERS = ("distance-correlation", "conditional-entropy", "jacobian", "hsic")
 GOALS = ("reverse", "dissimilarity", "mean", "class-mean")
 ATTRIBUTE_GOALS = ("reverse", "entropy", "prior")
+RECIPES = (
+    *("undefended", "reconstruction", "reconstruction-distilled", "bits", "bits-distilled", "attribute", "attribute-distilled"),
+    *("bottleneck-and-noise", "bottleneck-only", "noise-only", "nopeek", "deep-obfuscator", "conditional-entropy", "maximum-entropy"),
+)
 
 
 class Term(click.ParamType):
@@ -44,6 +48,7 @@ class Term(click.ParamType):
 
 
 _OPTIONS = (
+    click.option("--recipe", type=click.Choice(RECIPES), help="A defence by name, ours or a peer's, in place of the options below."),
     click.option(
         "--reconstruction", type=click.FloatRange(min=0), default=1.0, help="Weight of the reconstruction adversary; 0 leaves it out."
     ),
@@ -84,8 +89,13 @@ class DefenceSource:
     steps: int = 0
     restart_every: int | None = None
     pool: int = 0
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
+        changed = [f.name for f in fields(self) if f.name != "recipe" and getattr(self, f.name) != f.default]
+        if self.recipe is not None and changed:
+            option = f"--{changed[0].replace('_', '-')}"
+            raise click.UsageError(f"Give --recipe {self.recipe} or the parts of a defence, such as {option}, not both.")
         if self.channel is not None and self.noise is not None:
             raise click.UsageError("Give --channel or --noise, not both: --noise 0.5 is --channel gaussian:0.5.")
 
@@ -94,6 +104,10 @@ class DefenceSource:
         from keras_privpart.datasets import TASK
         from keras_privpart.training.recipe import Defence
 
+        if self.recipe is not None:
+            from keras_privpart.training import recipes
+
+            return recipes.named(self.recipe, classes, private)
         task = classes[TASK]
         regularizers = [r for term in self.regularizer for r in _regularizers(term, task, private)]
         adversaries = [*self._reconstruction(task), *(self._attribute(name, classes[name]) for name in private if self.attribute)]

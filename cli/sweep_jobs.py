@@ -48,6 +48,8 @@ class Setting:
     def __str__(self) -> str:
         narrow = [f"bottleneck-{self.bottleneck}-a-{self.bottleneck_over}"] if self.bottleneck else []
         words = ["+".join(self.at) or "advised", *narrow]
+        if self.defence.recipe is not None:
+            return "_".join([*words, self.defence.recipe, f"seed{self.seed}"]).replace(":", "-").replace("/", "-")
         words += [self.defence.channel or "none", *self.defence.regularizer, f"r{self.defence.reconstruction:g}"]
         return "_".join([*words, f"a{self.defence.attribute:g}", f"seed{self.seed}"]).replace(":", "-").replace("/", "-")
 
@@ -76,6 +78,8 @@ class Job:
     def folder(self) -> Path:
         """Its run folder; another one as soon as anything that counts is different."""
         facts = {**asdict(self), "out": None}
+        if self.setting.defence.recipe is None:
+            del facts["setting"]["defence"]["recipe"]  # jobs of earlier sweeps had none
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
         return Path(self.out, "runs", f"{self.setting}_{digest}")
 

@@ -84,12 +84,17 @@ class Row:
         narrow = f", {self.setting['bottleneck']} features per {self.setting['bottleneck_over']}" if self.setting["bottleneck"] else ""
         means = [str(self.means[c]) if c in self.means else "undefined" for c in _COLUMNS]
         means[2] = f"{means[2]} ({self.kind}, {self.score})"
-        return [
-            str(self.number),
-            at + narrow,
+        parts = [
             defence["channel"] or "none",
             ", ".join(defence["regularizer"]) or "none",
             f"{defence['reconstruction']:g} / {defence['attribute']:g}",
+        ]
+        if defence.get("recipe"):
+            parts = [f"recipe {defence['recipe']}", "", ""]
+        return [
+            str(self.number),
+            at + narrow,
+            *parts,
             *means,
             str(self.seeds),
             "yes" if self.front else "",

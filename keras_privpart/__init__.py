@@ -48,6 +48,7 @@ _NAMESPACES = {
     "channels": "channels",
     "datasets": "datasets",
     "goals": "training.privacy_terms.goals",
+    "recipes": "training.recipes",
     "regularizers": "training.privacy_terms.regularizers",
     "schedules": "training.privacy_terms.schedules",
 }
@@ -88,6 +89,7 @@ __all__ = [
     "export",
     "goals",
     "partition",
+    "recipes",
     "regularizers",
     "schedules",
     "with_bottleneck",
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.halves import Partition
     from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
     from keras_privpart.threat_model import ThreatModel
+    from keras_privpart.training import recipes
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries
     from keras_privpart.training.closed_form.enrolling import enrolled
     from keras_privpart.training.closed_form.erasing import erase

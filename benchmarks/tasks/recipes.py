@@ -6,21 +6,13 @@ Peers' rows are re-implementations of the idea, trained for the same epochs on t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from task import Task
 
-from keras_privpart.training.recipe import Defence
+from keras_privpart.training import recipes as known
+from keras_privpart.training.recipe import Defence as Row
 
 UNDEFENDED, OURS = "undefended", "bottleneck + noise + adversaries (ours)"
-
-
-@dataclass(frozen=True)
-class Row(Defence):
-    """A defence, made afresh for each seed, and how many features of the whole example its bottleneck lets through, where it has one."""
-
-    bottleneck: int | None = None
 
 
 def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
@@ -30,35 +22,18 @@ def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
         task: whose they are.
         classes: of the task.
     """
-    import keras_privpart as kp
-    from keras_privpart.training.privacy_terms import goals, regularizers
-
-    def readers(goal: Any = None, weight: float = 1.0) -> list[Any]:
-        return [kp.AttributeAdversary(name, 2, weight, kind=("linear", "mlp"), goal=goal) for name in task.private]
-
-    def ours() -> Row:
-        decoders = [
-            kp.ReconstructionAdversary(task.weight, "mse", size="small", name="decoder_mse"),
-            kp.ReconstructionAdversary(task.weight, "ssim", size="small", name="decoder_ssim"),
-        ]
-        return Row([*decoders, *readers()], kp.GaussianChannel(task.noise), bottleneck=task.bottleneck)
-
+    private = dict.fromkeys(task.private, 2)
+    ours = {"bottleneck": task.bottleneck, "noise": task.noise}
     rows: dict[str, Callable[[], Row]] = {
-        UNDEFENDED: Row,
-        OURS: ours,
-        "bottleneck + noise (ours without its adversaries)": lambda: Row(
-            channel=kp.GaussianChannel(task.noise), bottleneck=task.bottleneck
-        ),
-        "noise only": lambda: Row(channel=kp.GaussianChannel(1.0)),
-        "bottleneck only": lambda: Row(bottleneck=task.bottleneck),
-        "NoPeek (distance correlation)": lambda: Row(regularizers=[regularizers.DistanceCorrelation(1.0)]),
-        "DeepObfuscator-like (decoder and attribute adversaries, alternating)": lambda: Row(
-            [kp.ReconstructionAdversary(1.0, "ms-ssim"), *readers()], mode="alternating"
-        ),
-        "CEM (conditional entropy, noise)": lambda: Row(
-            channel=kp.GaussianChannel(1.0), regularizers=[regularizers.ConditionalEntropy(classes)]
-        ),
+        UNDEFENDED: known.undefended,
+        OURS: lambda: known.reconstruction(private, **ours, weight=task.weight),
+        "bottleneck + noise (ours without its adversaries)": lambda: known.bottleneck_and_noise(**ours),
+        "noise only": known.noise_only,
+        "bottleneck only": lambda: known.bottleneck_only(task.bottleneck),
+        "NoPeek (distance correlation)": known.nopeek,
+        "DeepObfuscator-like (decoder and attribute adversaries, alternating)": lambda: known.deep_obfuscator(private),
+        "CEM (conditional entropy, noise)": lambda: known.conditional_entropy(classes),
     }
-    if task.private:
-        rows["MaxEnt (attribute heads pushed to maximum entropy)"] = lambda: Row(readers(goals.MaximumEntropy()))
+    if private:
+        rows["MaxEnt (attribute heads pushed to maximum entropy)"] = lambda: known.maximum_entropy(private)
     return rows

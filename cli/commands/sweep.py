@@ -16,7 +16,7 @@ from keras_privpart.errors import PrivPartError
 
 from ..console import emit, json_option, progress_bar, say
 from ..data_source import DataSource, data_options
-from ..defence_options import CHANNELS, REGULARIZERS, DefenceSource, Term
+from ..defence_options import CHANNELS, RECIPES, REGULARIZERS, DefenceSource, Term
 from ..interruption import interruptible
 from ..model_source import load_model, model_argument
 from ..sweep_jobs import Job, Setting, dask_executor, digest_of, model_file, run_all
@@ -36,6 +36,7 @@ _WEIGHT = click.FloatRange(min=0)
 @click.option("--reconstruction", type=_WEIGHT, multiple=True, default=(1.0,), help="Weight to try of the adversary; may be repeated.")
 @click.option("--attribute", type=_WEIGHT, multiple=True, default=(1.0,), help="Weight to try of each --private attribute's adversary.")
 @click.option("--regularizer", type=Term(REGULARIZERS, none=True), multiple=True, default=("none",), help="To try; may be repeated.")
+@click.option("--recipe", type=click.Choice(RECIPES), multiple=True, help="Recipe to try beside the settings above; may be repeated.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Models of each setting, from different initial weights.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, help="Of each training.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
@@ -62,7 +63,7 @@ def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: A
       privpart-keras sweep examples.models:lenet --dataset mnist --at bottleneck --channel none --channel gaussian:0.5 --out runs/sweep
     """
     cluster = {name: options.pop(name) for name in ("scheduler", "workers", "retries")}
-    settings = _settings(**{name: options.pop(name) for name in (*_VARIED, "bottleneck_over", "seeds")})
+    settings = _settings(**{name: options.pop(name) for name in (*_VARIED, "bottleneck_over", "recipe", "seeds")})
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate")}
     recipe["initial"] = "pretrained" if options.pop("pretrained") else None
     audit = {"attacks": options.pop("attacks"), "seeds": options.pop("attack_seeds"), "epochs": options.pop("attack_epochs")}
@@ -99,7 +100,7 @@ def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: A
 
 def _settings(**values: Any) -> list[Setting]:
     """Every combination, the seeds innermost."""
-    seeds, over = range(values.pop("seeds")), values.pop("bottleneck_over")
+    seeds, over, recipes = range(values.pop("seeds")), values.pop("bottleneck_over"), values.pop("recipe")
     values["at"] = tuple(tuple(text.split("+")) for text in values["at"]) or ((),)
     found = []
     for row in itertools.product(*values.values()):
@@ -109,6 +110,8 @@ def _settings(**values: Any) -> list[Setting]:
             reconstruction=chosen["reconstruction"], attribute=chosen["attribute"], channel=chosen["channel"], regularizer=regularizer
         )
         found += [Setting(chosen["at"], chosen["bottleneck"] or None, over, defence, seed) for seed in seeds]
+    for at, recipe, seed in itertools.product(values["at"], recipes, seeds):  # a recipe brings its own bottleneck
+        found.append(Setting(at, None, over, DefenceSource(recipe=recipe), seed))
     return list(dict.fromkeys(found))
 
 

@@ -3,7 +3,8 @@
 import click
 import pytest
 
-from keras_privpart.cli.defence_options import ATTRIBUTE_GOALS, CHANNELS, GOALS, REGULARIZERS, DefenceSource, Term
+from keras_privpart.cli.defence_options import ATTRIBUTE_GOALS, CHANNELS, GOALS, RECIPES, REGULARIZERS, DefenceSource, Term
+from keras_privpart.training import recipes
 
 CLASSES = {"task": 10, "Male": 2}
 
@@ -84,3 +85,11 @@ def test_what_does_not_go_together():
         DefenceSource(regularizer=("hsic:1",)).defence(CLASSES, [])
     with pytest.raises(click.UsageError, match="whole number"):
         described(channel="quantize:1.5")
+
+
+def test_recipes_go_by_their_names_and_alone():
+    assert RECIPES == recipes.NAMES
+    assert described(recipe="nopeek") == recipes.nopeek().describe()
+    assert described(recipe="maximum-entropy") == recipes.maximum_entropy({"Male": 2}).describe()
+    with pytest.raises(click.UsageError, match="Give --recipe nopeek or the parts of a defence, such as --channel, not both"):
+        DefenceSource(recipe="nopeek", channel="gate:0.5")
