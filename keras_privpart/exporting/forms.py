@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -82,25 +83,51 @@ class FormWriter:
     ) -> None:
         self._partition = partition
         self._plain = plain
+        self._original = original
         self._contract = contract
         self._x = x
         self._samples = samples
         self._compared = x if samples is None else {name: value[:_COMPARED] for name, value in samples.items()}
-        run = in_memory(plain, contract)
-        self._random = same(run(x), run(x)) is not None
-        self._spread = self._spread_of(run) if self._random else None
-        self._quiet = _quiet(partition) if self._random else partition
-        self._want = self._silent_answer(plain)
-        self._reported = self._want if original is plain else self._silent_answer(original)
-        silent = None if self._quiet is None else in_memory(self._quiet, contract)
-        self._own_error = None if silent is None else self._error(silent, self._want)  # the encoding's
-        limit = ENCODING_LIMITS.get(contract.encoding)
+
+    # What the halves in memory do, found out when it is first needed.
+
+    @cached_property
+    def _random(self) -> bool:
+        run = in_memory(self._plain, self._contract)
+        return same(run(self._x), run(self._x)) is not None
+
+    @cached_property
+    def _spread(self) -> float | None:
+        return self._spread_of(in_memory(self._plain, self._contract)) if self._random else None
+
+    @cached_property
+    def _quiet(self) -> Partition | None:
+        return _quiet(self._partition) if self._random else self._partition
+
+    @cached_property
+    def _want(self) -> Arrays | None:
+        return self._silent_answer(self._plain)
+
+    @cached_property
+    def _reported(self) -> Arrays | None:
+        return self._want if self._original is self._plain else self._silent_answer(self._original)
+
+    @cached_property
+    def _own_error(self) -> float | None:
+        """The encoding's."""
+        return None if self._quiet is None else self._error(in_memory(self._quiet, self._contract), self._want)
+
+    @cached_property
+    def _own_reported(self) -> float | None:
+        return None if self._quiet is None else self._error(in_memory(self._quiet, self._contract), self._reported)
+
+    def _check_encoding(self) -> None:
+        limit = ENCODING_LIMITS.get(self._contract.encoding)
         if limit is not None and self._own_error is not None and self._own_error > limit:
             raise BundleError(
-                f"encoding={contract.encoding!r} changes the boundary by {self._own_error:.3g} of its norm on the inputs at hand; expected "
-                f"at most {limit:g}. Its values do not fit: give a sample like the data of use, or choose another encoding."
+                f"encoding={self._contract.encoding!r} changes the boundary by {self._own_error:.3g} of its norm on the inputs at hand; "
+                f"expected at most {limit:g}. Its values do not fit: give a sample like the data of use, or choose another encoding."
             )
-        self._own_reported = None if silent is None else self._error(silent, self._reported)
 
     def write(self, forms: Sequence[str], folder: Path, scratch: Path) -> dict[str, Form]:
         """Writes the forms into `folder`, what is needed on the way into `scratch`.
@@ -109,8 +136,9 @@ class FormWriter:
             The forms by name. The SavedModel in `folder`, or in `scratch / "device"` if it was not asked for, is not yet compared.
 
         Raises:
-            BundleError: a form cannot be made, or does not answer as the half in memory does.
+            BundleError: the encoding does not fit, a form cannot be made, or it does not answer as the half in memory does.
         """
+        self._check_encoding()
         source = folder if SAVED_MODEL in forms else scratch / "device"
         saved_model.write_device(self._partition, self._contract.inputs, source)
         quiet_source = source

@@ -6,11 +6,14 @@ The same messages go in and come out, so every check of the client holds here as
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import queue
 import re
+import socket
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +99,8 @@ class RestTransport(Transport):
         self._context = None if tls is None else tls.context()
         self._headers = {"Content-Type": "application/json"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
         self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(_IDLE_CONNECTIONS)
+        self._under_way: set[http.client.HTTPConnection] = set()
+        self._lock = threading.Lock()
         self._closed = False
 
     def send(self, method: Method, request: Any, timeout: float) -> Any:
@@ -118,16 +123,42 @@ class RestTransport(Transport):
             raise ServerFailedError(f"{self._address}: the answer to {path} is not TensorFlow Serving's ({error!r}).") from error
 
     def close(self) -> None:
-        self._closed = True
+        with self._lock:
+            self._closed = True
+            under_way = tuple(self._under_way)
+        for connection in under_way:  # wakes whoever waits in it; that closes it
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
         while not self._idle.empty():
             self._idle.get_nowait().close()
 
     def _exchange(self, verb: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
         """One request and its answer, over an idle connection or a new one. An idle one that the server has closed is no failure."""
-        if self._closed:
-            raise ServingError(f"{self._address}: the connection is closed. Make a new client.")
         headers = self._headers | dict(trace_headers() or ())
-        connection = self._connection()
+        with self._lock:
+            if self._closed:
+                raise self._closed_error()
+            connection = self._connection()
+            self._under_way.add(connection)
+        try:
+            status, raw = self._ask(connection, verb, path, body, headers, timeout)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            with self._lock:
+                self._under_way.discard(connection)
+        with self._lock:
+            if self._closed or self._idle.full():
+                connection.close()
+            else:
+                self._idle.put_nowait(connection)
+        return status, raw
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, verb: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
+    ) -> tuple[int, bytes]:
         while True:
             fresh = connection.sock is None
             try:
@@ -137,20 +168,19 @@ class RestTransport(Transport):
                 raw = response.read(self._limit + 1)
                 break
             except TimeoutError as error:
-                connection.close()
                 raise translate(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:.3g} s", self._address) from error
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
+                if self._closed:
+                    raise self._closed_error() from error
                 if fresh:
                     raise self._failure(error) from error
         if len(raw) > self._limit:
-            connection.close()
             raise translate(grpc.StatusCode.RESOURCE_EXHAUSTED, f"the answer has more than {self._limit} bytes", self._address)
-        try:
-            self._idle.put_nowait(connection)
-        except queue.Full:
-            connection.close()
         return response.status, raw
+
+    def _closed_error(self) -> ServingError:
+        return ServingError(f"{self._address}: the connection is closed. Make a new client.")
 
     def _connection(self) -> http.client.HTTPConnection:
         try:
@@ -161,11 +191,14 @@ class RestTransport(Transport):
             return http.client.HTTPConnection(self._host, self._port)
         return http.client.HTTPSConnection(self._host, self._port, context=self._context)
 
-    @staticmethod
-    def _prepare(connection: http.client.HTTPConnection, timeout: float) -> None:
+    def _prepare(self, connection: http.client.HTTPConnection, timeout: float) -> None:
         connection.timeout = timeout
-        if connection.sock is not None:
+        if connection.sock is None:
+            connection.connect()
+        else:
             connection.sock.settimeout(timeout)
+        if self._closed:  # meanwhile: `close` found no socket to end
+            raise ConnectionAbortedError
 
     def _failure(self, error: Exception) -> ServingError:
         if isinstance(error, ssl.SSLError):

@@ -12,6 +12,7 @@ import keras_privpart as kp
 from keras_privpart.contract import DEVICE_FILES, Contract
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import litert
+from keras_privpart.exporting.forms import FormWriter
 from keras_privpart.exporting.inspection import inspect
 from keras_privpart.exporting.measuring import table
 from keras_privpart.serving import Client, LocalServer
@@ -39,6 +40,11 @@ def bundle(wide, sample, tmp_path_factory):
     labels = wide.model.predict(sample, verbose=0).argmax(1)
     target = tmp_path_factory.mktemp("saved") / "digits"
     return kp.export(wide, target, formats=FORMS, sample=sample, test=(sample, labels), max_batch_size=4)
+
+
+def test_making_a_writer_runs_nothing():
+    untouched = [object() for _ in range(4)]
+    FormWriter(*untouched, {}, None)
 
 
 def rows(bundle):

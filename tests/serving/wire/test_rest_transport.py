@@ -4,7 +4,9 @@ import asyncio
 import http.client
 import http.server
 import json
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -17,7 +19,7 @@ from keras_privpart.contract import Contract, TensorSpec
 from keras_privpart.serving import AsyncClient, Client, LocalServer, Tls, make_certificates
 from keras_privpart.serving.local.rest import HTTP_STATUS
 from keras_privpart.serving.wire.rest_transport import HTTP_CODES, RestTransport, http_code
-from keras_privpart.serving.wire.transport import STATUS_ERRORS
+from keras_privpart.serving.wire.transport import STATUS, STATUS_ERRORS
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +291,40 @@ def test_what_json_cannot_carry_is_refused(bundle, dtype):
 def test_bad_addresses(bundle, address):
     with pytest.raises(errors.ServingError, match="expected host:port of the REST port"):
         Client(bundle.path, address, transport="rest")
+
+
+def test_closing_ends_calls_under_way_and_keeps_no_connection(bundle):
+    """A server that never answers: the caller is told at once, long before its timeout, and its socket goes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        transport = RestTransport(f"127.0.0.1:{silent.getsockname()[1]}", bundle.contract)
+        request = STATUS.request()
+        request.model_spec.name = "faces"
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(transport.send, STATUS, request, 60.0)
+            peer, _ = silent.accept()
+            with peer:
+                assert peer.recv(100)
+                transport.close()
+                with pytest.raises(errors.ServingError, match="the connection is closed"):
+                    waiting.result(20)
+                while peer.recv(1000):  # what was left of the request; then the end
+                    pass
+        with pytest.raises(errors.ServingError, match="the connection is closed"):
+            transport.send(STATUS, request, 1.0)
+    assert transport._idle.empty()
+
+
+def test_an_answer_that_arrives_while_closing_is_given_and_its_connection_ends(bundle, rest, monkeypatch):
+    transport = RestTransport(rest.rest_address, bundle.contract)
+    request = STATUS.request()
+    request.model_spec.name = "faces"
+    ask = transport._ask
+
+    def closing(*args):
+        answer = ask(*args)
+        transport.close()
+        return answer
+
+    monkeypatch.setattr(transport, "_ask", closing)
+    assert transport.send(STATUS, request, 10.0).model_version_status[0].version == 1
+    assert transport._idle.empty()
