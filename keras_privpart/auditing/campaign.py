@@ -38,7 +38,7 @@ class Runner:
 
     Attributes:
         effort: what its fits cost; grows.
-        at_least: whether it gained to the last, or was never tried with more.
+        at_least: whether more effort helped to the last, or was never tried.
         goes_on: whether it is among the strongest.
         found: by seat, of every model and seed.
     """
@@ -105,7 +105,7 @@ class Campaign:
             self._fill([(r, BOUNDARY, 1) for r in runners if r.attack.cheap is cheap])
         for race in races:
             self._sift(race)
-        self._strengthen([r for r in runners if r.goes_on])
+        self._strengthen([r for race in races for r in self._leaders(race)])
         for race in races:
             self._sift(race)
         self._fill([(r, BOUNDARY, self._seeds_of(r)) for r in runners if r.goes_on])
@@ -124,7 +124,7 @@ class Campaign:
         groups: dict[tuple[str, int], list[Runner]] = {}
         for attack, cases in plan:
             for case in cases:
-                groups.setdefault((case.kind_of(attack), id(case)), []).append(Runner(attack, case, case.effort))
+                groups.setdefault((case.kind_of(attack), id(case)), []).append(Runner(attack, case, case.effort, attack.trains))
         rivals: dict[str, set[int]] = {}  # all who go for the same thing are compared on the same victims, whatever the budget and looks
         for (kind, _), group in groups.items():
             rivals.setdefault(kind, set()).update(id(r.attack) for r in group)
@@ -154,6 +154,13 @@ class Campaign:
         for r in race.runners:
             r.goes_on = r.goes_on and (not self._race or r.attack.cheap or strengths[id(r)] >= best - NEAR)
 
+    def _leaders(self, race: Race) -> list[Runner]:
+        """Whom more effort is given: the strongest attack that trains. Those near it stay as they are, and count where it gains nothing."""
+        trained = [r for r in race.runners if r.goes_on and r.attack.trains]
+        if not self._race:
+            return trained
+        return [max(trained, key=lambda r: self._strength(race, r))] if trained else []
+
     def _strength(self, race: Race, runner: Runner) -> float:
         side = runner.side(BOUNDARY)
         value = mean_score(mirrored(side, race.halves.choosing) or side, race.halves.choosing)
@@ -161,9 +168,7 @@ class Campaign:
 
     def _strengthen(self, runners: Sequence[Runner]) -> None:
         """Doubles the updates of attacks that train until it gains nothing on held-out examples; floors and ceiling get as many."""
-        going = [r for r in runners if r.attack.trains]
-        for r in going:
-            r.at_least = True
+        going = list(runners)
         for _ in range(self._doublings):
             jobs = [
                 Job(r.attack, r.case, BOUNDARY, model, 0, replace(r.effort, epochs=2 * r.effort.epochs))

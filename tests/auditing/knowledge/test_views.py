@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
+from keras_privpart.auditing.knowledge.views import View, Views, answer_view, boundary_view
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import AuditError
 
@@ -68,3 +68,38 @@ def test_what_is_seen_becomes_float32():
 def test_what_cannot_be_attacked_is_refused(observe):
     with np.errstate(divide="ignore", invalid="ignore"), pytest.raises(AuditError, match="tensor 0 of broken"):
         View("broken", observe).see(np.ones((3, 2)))
+
+
+def test_many_looks_average_the_noise_away_and_run_what_is_before_it_once(open_window, digits, monkeypatch):
+    views = Views(open_window.with_channel(GaussianChannel(stddev=1.0)))
+    x = digits[1].x
+    often = views.boundary.looking(16)
+    spread = [np.std(view.see(x)[0] - views.boundary.looking(1000).see(x[:150])[0][: len(x)]) for view in (views.boundary, often)]
+    assert spread[0] == pytest.approx(1.0, abs=0.05)
+    assert spread[1] == pytest.approx(0.25, abs=0.03)
+    calls = []
+    before = often._before
+    monkeypatch.setattr(often, "_before", lambda x: calls.append(len(x)) or before(x))
+    ran = []
+    passage = before.__self__
+    run = passage._before
+    monkeypatch.setattr(passage, "_before", lambda x: ran.append(len(x)) or run(x))
+    other = x.copy()
+    for _ in range(3):
+        often.see(other)
+    assert len(calls) >= 3
+    assert ran == [len(x)], "sixteen looks, three times, and the device half ran once"
+
+
+def test_the_decision_after_many_looks_is_how_often_each_class_came_first(open_window, digits):
+    views = Views(open_window.with_channel(GaussianChannel(stddev=2.0)))
+    seen = views.decision.looking(16).see(digits[1].x)[0]
+    np.testing.assert_allclose(seen.sum(axis=1), 1.0, rtol=1e-5)
+    assert set(np.unique(np.round(seen * 16, 3))) > {0.0, 16.0}, "it is not the same every time"
+    np.testing.assert_allclose(seen * 16, np.round(seen * 16), atol=1e-4)
+
+
+def test_without_noise_more_looks_see_the_same(planted, digits):
+    view = Views(planted).boundary
+    assert view.repeats(digits[1].x)
+    np.testing.assert_array_equal(view.looking(16).see(digits[1].x)[0], view.see(digits[1].x)[0])

@@ -286,3 +286,22 @@ def test_an_audit_without_attacks_claims_nothing(report, tmp_path):
     assert "No attack was carried out" in empty.summary()
     assert empty.contract_summary()["kinds"] == {}
     assert "No attack was carried out" in (empty.save(tmp_path / "report") / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_report_of_schema_2_still_loads(report):
+    """As it was written before decision, looks and effort were told apart."""
+    old = json.loads(json.dumps(report.to_json()))
+    old["schema"] = 2
+    for name in ("decision", "looks", "repeats", "effort", "bits"):
+        del old[name]
+    for result in old["results"]:
+        result["floors"] = {{"decision": "top-1"}.get(name, name): table for name, table in result["floors"].items()}
+        result["floor_from"] = "top-1" if result["floor_from"] == "decision" else result["floor_from"]
+        for name in ("looks", "beyond_answer", "above_chance", "floors_by", "chosen_by", "updates", "at_least", "curve"):
+            del result[name]
+    back = AuditReport.from_json(old)
+    assert back.strongest() == report.strongest()
+    assert back.looks == (1,)
+    assert not back.low_effort
+    assert "of schema 2: its leakage is beyond the stronger of the decision and the whole answer" in back.notes[-1]
+    assert AuditReport.from_json(back.to_json()) == replace(back, pictures=None)
