@@ -62,7 +62,7 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
     scores = [name for name in text.SCORES if name in best.boundary]
     return {
         "kind": kind,
-        "title": "Reconstruction of the input" if kind == RECONSTRUCTION else f"Inference of {text.attribute(report, kind)}",
+        "title": _title(report, kind, best),
         "verdict": text.verdict(report, kind),
         "tone": _tone(best.leakage),
         "score": text.SCORES.get(best.headline, best.headline),
@@ -74,6 +74,12 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
         "curves": plots.curves(best),
         "confusions": plots.confusions(best),
     }
+
+
+def _title(report: AuditReport, kind: str, best: AttackResult) -> str:
+    if kind == RECONSTRUCTION:
+        return "Reconstruction of the input"
+    return kind.capitalize() if best.headline == "rank_1" else f"Inference of {text.attribute(report, kind)}"
 
 
 def _beside(report: AuditReport, kind: str) -> list[tuple[str, str]]:

@@ -32,6 +32,11 @@ def contract_summary(report: AuditReport) -> dict[str, Any]:
         "task_accuracy": {name: None if score is None else _rounded(score.value) for name, score in accuracy.items()},
         "decision": report.decision,
         "kinds": {kind: _kind(report, kind) for kind in report.kinds},
+        "re_identification": {
+            kind: {str(k): _rounded(report.strongest(kind, k).boundary["rank_1"].value) for k in report.looks_of(kind)}
+            for kind in report.kinds
+            if report.strongest(kind).headline == "rank_1"
+        },
         "bits": None if report.bits is None else {str(b.looks): _of_bits(b) for b in report.bits.looks},
         "effort": dict(report.effort),
         "more_looks": "show no more" if report.repeats else "show more",

@@ -22,7 +22,8 @@ SCORES = {
     "advantage": "advantage",
     "tpr_at_fpr": "TPR at 1 % FPR",
     "rank_1": "rank-1",
-    "mrr": "mean reciprocal rank",
+    "mean_reciprocal_rank": "mean reciprocal rank",
+    "chance": "chance",
     "majority_rate": "majority rate",
 }
 
@@ -56,6 +57,8 @@ def _facts(report: AuditReport, kind: str, best: AttackResult) -> str:
     of = f"the strongest of {count} attacks" if count > 1 else "the only attack"
     looks = f" after {best.looks} looks" if best.looks > 1 else ""
     goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {attribute(report, kind)}"
+    if best.headline == "rank_1":
+        goal = "names which of up to 100 candidates was sent"
     facts = f"From the boundary{looks}, {of} ({best.name}) {goal} at {score} {'at least ' if best.at_least else ''}{at:.3f}"
     beside = []
     if best.ceiling:

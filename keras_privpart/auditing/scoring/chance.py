@@ -8,14 +8,14 @@ import numpy as np
 
 from keras_privpart.auditing.knowledge.images import as_images
 from keras_privpart.auditing.scoring import metrics
-from keras_privpart.auditing.scoring.evidence import Evidence, Guesses, Pictures
+from keras_privpart.auditing.scoring.evidence import Evidence, Guesses, Pictures, Ranks
 from keras_privpart.datasets import Samples
 
 _WELL_BELOW = 3.0  # standard errors of the AUC of a guesser
 
 
 def chance(evidence: Evidence, known: Samples, victims: Samples) -> Evidence | None:
-    """What there is to say about the same victims without seeing anything: the attackers' mean picture, every class alike.
+    """What there is to say about the same victims without seeing anything: the attackers' mean picture, every class alike, any candidate.
 
     Returns:
         None for evidence whose chance is its own to tell.
@@ -27,6 +27,10 @@ def chance(evidence: Evidence, known: Samples, victims: Samples) -> Evidence | N
         truth = as_images(victims.x[:count])
         mean = np.mean(as_images(known.x), axis=0, keepdims=True)
         return Pictures.of(truth, np.repeat(mean, count, axis=0), 0).forgetful()
+    if isinstance(evidence, Ranks):
+        # The mean of 1 / rank over all ranks that the truth may have.
+        reciprocal = [float(np.mean(1 / np.arange(1, n + 1))) for n in evidence.candidates]
+        return Ranks(1 / evidence.candidates, np.array(reciprocal), evidence.candidates)
     return None
 
 

@@ -95,7 +95,7 @@ def test_the_decision_after_many_looks_is_how_often_each_class_came_first(open_w
     views = Views(open_window.with_channel(GaussianChannel(stddev=2.0)))
     seen = views.decision.looking(16).see(digits[1].x)[0]
     np.testing.assert_allclose(seen.sum(axis=1), 1.0, rtol=1e-5)
-    assert set(np.unique(np.round(seen * 16, 3))) > {0.0, 16.0}, "it is not the same every time"
+    assert len(np.unique(np.round(seen * 16))) > 2, "it is not the same every time"
     np.testing.assert_allclose(seen * 16, np.round(seen * 16), atol=1e-4)
 
 

@@ -304,4 +304,4 @@ def test_a_report_of_schema_2_still_loads(report):
     assert back.looks == (1,)
     assert not back.low_effort
     assert "of schema 2: its leakage is beyond the stronger of the decision and the whole answer" in back.notes[-1]
-    assert AuditReport.from_json(back.to_json()) == replace(back, pictures=None)
+    assert AuditReport.from_json(back.to_json()).to_json() == back.to_json()
