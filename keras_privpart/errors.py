@@ -8,11 +8,13 @@ PrivPartError
 ├── TrainingError (ValueError)         targets, weights or adversaries that do not fit
 ├── DataError (ValueError)             a data set that is missing, empty or lacks a key
 ├── AuditError (ValueError)            an audit that cannot be carried out on what it was given
+├── ThreatModelError (ValueError)      a threat model that is no such thing
 ├── ContractError (ValueError)         a contract that is malformed or from a future schema
 ├── BundleError                        a bundle that cannot be written or read
 │   ├── BundleExistsError              the target is there already
 │   └── IntegrityError                 a file of the bundle is missing, changed or not listed
 └── ServingError                       anything between client and server
+    ├── ArgumentError (ValueError)     an argument of a client's method that cannot be meant; nothing was sent
     ├── BoundaryMismatchError          a tensor that is not what the boundary declares; nothing was sent
     ├── PairMismatchError              the server half does not belong to this device half; nothing was sent
     ├── ServerUnavailableError         nobody answers
@@ -61,6 +63,10 @@ class AuditError(PrivPartError, ValueError):
     """An audit that cannot be carried out on what it was given."""
 
 
+class ThreatModelError(PrivPartError, ValueError):
+    """A threat model that names nothing private, or holds what is no value of its fields."""
+
+
 class ContractError(PrivPartError, ValueError):
     """A contract that is malformed or written by a newer schema."""
 
@@ -79,6 +85,10 @@ class IntegrityError(BundleError):
 
 class ServingError(PrivPartError):
     """Anything that goes wrong between client and server."""
+
+
+class ArgumentError(ServingError, ValueError):
+    """An argument of a client's method that cannot be meant. Nothing was sent."""
 
 
 class BoundaryMismatchError(ServingError):

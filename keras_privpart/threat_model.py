@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from keras_privpart.errors import PrivPartError
+from keras_privpart.errors import ThreatModelError
 
 DATA = ("none", "other", "alike", "training")
 _DATA_IN_WORDS = {
@@ -41,7 +41,7 @@ class ThreatModel:
         identities: whether it knows the victims, from other pictures of them.
 
     Raises:
-        PrivPartError: nothing is private, or a field has a value that is none of these.
+        ThreatModelError: nothing is private, or a field has a value that is none of these.
 
     Example:
         >>> print(ThreatModel(input_private=False, private=("Male",)).attacks())
@@ -58,15 +58,15 @@ class ThreatModel:
     def __post_init__(self) -> None:
         names = self.private
         if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise PrivPartError(f"Received private={names!r}; expected a tuple of names of attributes, such as ('Male',).")
+            raise ThreatModelError(f"Received private={names!r}; expected a tuple of names of attributes, such as ('Male',).")
         object.__setattr__(self, "private", tuple(names))
         for name in ("input_private", "device_weights", "queries", "identities"):
             if not isinstance(getattr(self, name), bool):
-                raise PrivPartError(f"Received {name}={getattr(self, name)!r}; expected True or False.")
+                raise ThreatModelError(f"Received {name}={getattr(self, name)!r}; expected True or False.")
         if self.data not in DATA:
-            raise PrivPartError(f"Received data={self.data!r}; expected one of {', '.join(DATA)}. It is what the attacker learns from.")
+            raise ThreatModelError(f"Received data={self.data!r}; expected one of {', '.join(DATA)}. It is what the attacker learns from.")
         if not self.private and not self.input_private:
-            raise PrivPartError("Received a threat model without anything private; expected input_private=True or names in private.")
+            raise ThreatModelError("Received a threat model without anything private; expected input_private=True or names in private.")
 
     @property
     def learns(self) -> bool:
@@ -122,12 +122,12 @@ class ThreatModel:
         """Reads what `to_json` wrote.
 
         Raises:
-            PrivPartError: unknown keys, or values that do not fit.
+            ThreatModelError: unknown keys, or values that do not fit.
         """
         known = {f.name for f in fields(cls)}
         if not isinstance(data, Mapping) or not set(data) <= known:
             got = sorted(data) if isinstance(data, Mapping) else type(data).__name__
-            raise PrivPartError(f"Received {got} as a threat model; expected an object with the keys {sorted(known)}.")
+            raise ThreatModelError(f"Received {got} as a threat model; expected an object with the keys {sorted(known)}.")
         return cls(**{**data, "private": tuple(data.get("private", ()))})
 
 

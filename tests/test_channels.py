@@ -309,7 +309,7 @@ def test_a_partition_with_a_channel_loads_in_a_process_that_has_not_met_it(tmp_p
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: channels.GaussianChannel(0.5, power=0), "Received power=0; expected a number above 0, or None"),
+        (lambda: channels.GaussianChannel(0.5, power=0), "Received power=0; expected a finite number above 0. It limits the mean square; use None for no limit"),
         (lambda: channels.GaussianChannel(0.5, power=-1), "Received power=-1; expected a finite number of at least 0"),
         (lambda: channels.QuantizeChannel(0), "Received bits=0; expected a whole number from 1 to 16"),
         (lambda: channels.QuantizeChannel(3, limit=0), "Received limit=0; expected a number above 0"),
@@ -335,5 +335,5 @@ def test_noise_warms_up_in_training_and_stands_in_full_in_use(kind):
     plain, late = kind(2.0, normalize=False, seed=0), kind(2.0, normalize=False, seed=0, warmup=1)
     late(z, training=True), plain(z, training=True)
     np.testing.assert_array_equal(late(z, training=True), plain(z, training=True))
-    with pytest.raises(ChannelError, match=r"warmup=-1; expected a whole number of at least 0. It counts training steps"):
+    with pytest.raises(ChannelError, match=r"warmup=-1; expected a whole number from 0. It counts training steps"):
         kind(1.0, warmup=-1)

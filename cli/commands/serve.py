@@ -25,7 +25,7 @@ from ..console import emit, say
 )
 @click.option("--image", help="Docker image of TensorFlow Serving.  [default: tensorflow/serving:2.20.0]")
 @click.option("--batching", is_flag=True, help="Let the server join requests into batches.")
-@click.option("--replicas", type=click.IntRange(1, 64), default=1, help="Servers, on ports that follow each other.")
+@click.option("--replicas", type=click.IntRange(1, 64), help="Servers, on ports that follow each other; 1, or 2 with --write-deploy.")
 @click.option(
     "--tls",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -48,7 +48,7 @@ def serve(
     engine: str | None,
     image: str | None,
     batching: bool,
-    replicas: int,
+    replicas: int | None,
     tls: Path | None,
     timeout: float,
     log_path: Path | None,
@@ -68,7 +68,7 @@ def serve(
 
     image = image or DEFAULT_IMAGE
     if deploy_folder is not None:
-        _write_deployment(bundle, deploy_folder, replicas, image, as_json)
+        _write_deployment(bundle, deploy_folder, replicas or 2, image, as_json)
         return
     from keras_privpart.serving.servers.engine import Engine
     from keras_privpart.serving.servers.replicas import Replicas
@@ -89,7 +89,7 @@ def serve(
             rest_port,
             timeout,
             engine,
-            replicas=replicas,
+            replicas=replicas or 1,
             host=host,
             image=image,
             log_path=log_path,
@@ -122,5 +122,5 @@ def _log_on_stderr() -> Iterator[None]:
 def _write_deployment(bundle: Path, folder: Path, replicas: int, image: str, as_json: bool) -> None:
     from keras_privpart.serving.servers.deployment import write_deployment
 
-    made = write_deployment(bundle, folder, replicas=max(replicas, 2), image=image)
+    made = write_deployment(bundle, folder, replicas=replicas, image=image)
     emit(as_json, {"folder": str(folder), "files": list(made.files)}, f"Wrote {folder}: {', '.join(made.files)}.")

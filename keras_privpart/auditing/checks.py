@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_privpart import arguments
 from keras_privpart.auditing.attacks import Attack
 from keras_privpart.auditing.knowledge.splits import FEWEST
 from keras_privpart.auditing.knowledge.views import SCORES, TOP1, Answer
@@ -20,8 +21,7 @@ def check_settings(**settings: int | None) -> None:
         least = 0 if name in ("pictures", "seed", "doublings") else 1
         if value is None and name in ("epochs", "workers", "doublings"):
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise AuditError(f"Received {name}={value!r}; expected a whole number from {least}. Give one.")
+        arguments.whole(name, value, AuditError, least=least)
 
 
 def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples, attributes: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def single_precision(samples: Samples) -> Samples:
 
 def check_budgets(budgets: Sequence[int | None]) -> None:
     """Each at least as many examples as the smallest audit needs."""
-    bad = [b for b in budgets if b is not None and (not isinstance(b, int) or isinstance(b, bool) or b < FEWEST)]
+    bad = [b for b in budgets if b is not None and not arguments.is_whole(b, FEWEST)]
     if bad or not budgets:
         raise AuditError(
             f"Received budgets={tuple(budgets)!r}; expected numbers of examples from {FEWEST}, or None for all. Give (100, None)."
@@ -88,7 +88,7 @@ def check_budgets(budgets: Sequence[int | None]) -> None:
 
 def check_looks(looks: Sequence[int]) -> None:
     """Whole numbers from 1."""
-    if not looks or any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in looks):
+    if not looks or not all(arguments.is_whole(k) for k in looks):
         raise AuditError(f"Received looks={tuple(looks)!r}; expected how many looks at an input attackers get, from 1. Give (1, 16).")
 
 

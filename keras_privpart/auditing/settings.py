@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from keras_privpart import arguments
 from keras_privpart.auditing.attacks import Attack
 from keras_privpart.auditing.checks import check_answer, check_budgets, check_looks, check_settings, check_unseen
 from keras_privpart.auditing.knowledge.views import TOP1, Answer
@@ -51,6 +52,11 @@ class AuditSettings:
     cache: str | Path | None = field(default=None, metadata=_SILENT)
     workers: int | None = field(default=None, metadata=_SILENT)
     progress: Progress | None = field(default=None, metadata=_SILENT)
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs", "batch_size", "seed", "pictures", "workers"):
+            object.__setattr__(self, name, _plain_whole(getattr(self, name)))
+        object.__setattr__(self, "budgets", tuple(_plain_whole(budget) for budget in self.budgets))
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -112,6 +118,11 @@ class AuditSettings:
 
 
 _PLACES = ("partition", "train", "test")
+
+
+def _plain_whole(value: Any) -> Any:
+    """NumPy's whole numbers as Python's, which JSON and the printed call know; all else as it is, for `check` to judge."""
+    return int(value) if arguments.is_whole(value, 0) else value
 
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:

@@ -90,11 +90,3 @@ class Stream:
             replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
             seed = tf.stack([seed[0], seed[1] + replica * 2**32])
         return seed
-
-
-def checked(argument: str, value: Any, *, below: float = float("inf"), advice: str) -> float:
-    """`value` as a float from 0 to under `below`; else raises `ChannelError`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < below:
-        limit = "a finite number of at least 0" if below == float("inf") else f"a number from 0 to under {below:g}"
-        raise ChannelError(f"Received {argument}={value!r}; expected {limit}. {advice}")
-    return float(value)

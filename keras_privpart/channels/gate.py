@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_privpart.channels.channel import PACKAGE, Channel, Stream, checked
+from keras_privpart import arguments
+from keras_privpart.channels.channel import PACKAGE, Channel, Stream
 from keras_privpart.errors import ChannelError
 
 
@@ -32,8 +33,8 @@ class GateChannel(Channel):
 
     def __init__(self, rate: float = 0.5, units: int = 32, normalize: bool = False, **kwargs: Any) -> None:
         super().__init__(normalize, **kwargs)
-        self.rate = checked("rate", rate, below=1.0, advice="It is the share of features that is closed.")
-        self.units = int(checked("units", units, advice="Give the units of the hidden layer."))
+        self.rate = arguments.number("rate", rate, ChannelError, below=1.0, advice="It is the share of features that is closed.")
+        self.units = arguments.whole("units", units, ChannelError, advice="Give the units of the hidden layer.")
         if not self.units:
             raise ChannelError("Received units=0; expected at least 1. Give the units of the hidden layer.")
         self.hidden: Any = None
@@ -91,7 +92,7 @@ class DropoutChannel(Channel):
 
     def __init__(self, rate: float = 0.3, normalize: bool = False, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(normalize, **kwargs)
-        self.rate = checked("rate", rate, below=1.0, advice="It is the probability that a feature is dropped.")
+        self.rate = arguments.number("rate", rate, ChannelError, below=1.0, advice="It is the probability that a feature is dropped.")
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
         self.stream = Stream(self.generator)

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.channels.channel import PACKAGE, Channel, Stream, checked
+from keras_privpart import arguments
+from keras_privpart.channels.channel import PACKAGE, Channel, Stream
 from keras_privpart.channels.keyed_noise import NoiseKey, keyed_normal
 from keras_privpart.errors import ChannelError
 
@@ -32,15 +33,12 @@ class _NoiseChannel(Channel):
         **kwargs: Any,
     ) -> None:
         super().__init__(normalize, **kwargs)
-        self.stddev = checked("stddev", stddev, advice="Use 0 for no noise.")
+        self.stddev = arguments.number("stddev", stddev, ChannelError, advice="Use 0 for no noise.")
         self.seed = seed
         self.learn_scale = bool(learn_scale)
-        self.power = None if power is None else checked("power", power, advice="It limits the mean square; use None for no limit.")
-        if self.power == 0:
-            raise ChannelError("Received power=0; expected a number above 0, or None. It limits the mean square; use None for no limit.")
-        if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
-            raise ChannelError(f"Received warmup={warmup!r}; expected a whole number of at least 0. It counts training steps.")
-        self.warmup = warmup
+        advice = "It limits the mean square; use None for no limit."
+        self.power = None if power is None else arguments.number("power", power, ChannelError, positive=True, advice=advice)
+        self.warmup = arguments.whole("warmup", warmup, ChannelError, least=0, advice="It counts training steps.")
         self.warmed: Any = None
         self.generator = keras.random.SeedGenerator(seed)
         self.stream = Stream(self.generator)

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_privpart.channels.channel import PACKAGE, Channel, checked
+from keras_privpart import arguments
+from keras_privpart.channels.channel import PACKAGE, Channel
 from keras_privpart.errors import ChannelError
 
 
@@ -33,12 +34,9 @@ class QuantizeChannel(Channel):
 
     def __init__(self, bits: int | None, limit: float = 2.0, normalize: bool = True, **kwargs: Any) -> None:
         super().__init__(normalize, **kwargs)
-        if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 16):
-            raise ChannelError(f"Received bits={bits!r}; expected a whole number from 1 to 16, or None. Use None for no rounding.")
-        self.bits = bits
-        self.limit = checked("limit", limit, advice="It is the largest magnitude that is told apart.")
-        if not self.limit:
-            raise ChannelError("Received limit=0; expected a number above 0. It is the largest magnitude that is told apart.")
+        self.bits = None if bits is None else arguments.whole("bits", bits, ChannelError, most=16, advice="Use None for no rounding.")
+        advice = "It is the largest magnitude that is told apart."
+        self.limit = arguments.number("limit", limit, ChannelError, positive=True, advice=advice)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         z = self.normalized(inputs, training)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.channels.keyed_noise import NoiseKey, keyless
 from keras_privpart.contract import CONTRACT_FILE, FOLDERS, Contract, FileRecord, check_name
@@ -126,9 +127,8 @@ def export(
         ('boundary',)
     """
     target = Path(os.path.abspath(path))
-    for key, value in (("version", version), ("max_batch_size", max_batch_size)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise BundleError(f"Received {key}={value!r}; expected a whole number from 1.")
+    version = None if version is None else arguments.whole("version", version, BundleError)
+    max_batch_size = None if max_batch_size is None else arguments.whole("max_batch_size", max_batch_size, BundleError)
     if partition.public_inputs:
         raise BundleError(
             f"Received a server half that reads the inputs {list(partition.public_inputs)} raw; a bundle sends the boundary alone. "

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from sklearn.decomposition import PCA
 
+from keras_privpart import arguments
 from keras_privpart.channels.bottleneck import HIDDEN, Expand, ExpandConvolutions, ExpandDense, Squeeze
 from keras_privpart.errors import CutError
 
@@ -29,10 +30,8 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None, e
     """
     if parts.channel:
         raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
-    if over not in OVER:
-        raise CutError(f"Received over={over!r}; expected one of {', '.join(OVER)}. Choose one of them.")
-    if expand not in EXPAND:
-        raise CutError(f"Received expand={expand!r}; expected one of {', '.join(EXPAND)}. Choose one of them.")
+    arguments.choice("over", over, OVER, CutError)
+    arguments.choice("expand", expand, EXPAND, CutError)
     outputs = keras.tree.flatten(parts.device.output)
     flat_ones = [list(z.shape) for z in outputs if _narrows(z) and len(z.shape) != 4]
     if expand == "convolutions" and flat_ones:
@@ -40,7 +39,7 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None, e
             f"Received expand='convolutions' for a boundary {flat_ones}; expected [batch, height, width, channels]. Use 'dense'."
         )
     widths = [z.shape[-1] if over == "place" else _size(z) for z in outputs if _narrows(z)]
-    if not widths or isinstance(features, bool) or not isinstance(features, int) or not 1 <= features < min(widths):
+    if not widths or not arguments.is_whole(features, 1, min(widths) - 1):
         raise CutError(
             f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number "
             "from 1 that is smaller than each. Choose fewer features, or another cut."

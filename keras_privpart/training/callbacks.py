@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
@@ -181,6 +182,4 @@ def _packed(boundary: list[np.ndarray]) -> Any:
 
 
 def _whole(argument: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise TrainingError(f"Received {argument}={value!r}; expected a whole number from 1. It counts epochs, or examples of a batch.")
-    return value
+    return arguments.whole(argument, value, TrainingError, advice="It counts epochs, or examples of a batch.")

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import PACKAGE
 from keras_privpart.datasets import TASK
 from keras_privpart.errors import TrainingError
@@ -19,7 +20,6 @@ from keras_privpart.partitioning.graphs.graph import read
 from keras_privpart.partitioning.graphs.problems import Problem
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.privacy_terms import objectives
-from keras_privpart.training.privacy_terms.schedules import check_number
 from keras_privpart.training.task import gives_probabilities
 
 _TINY = 1e-7
@@ -52,7 +52,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         for name, value in (("weight", self.weight), ("temperature", self.temperature), ("feature_weight", self.feature_weight)):
-            check_number(name, value, "Distillation")
+            arguments.number(name, value, TrainingError, owner="Distillation")
         if self.weight > 1 or not self.temperature:
             raise TrainingError(
                 f"Received weight={self.weight!r} and temperature={self.temperature!r} for Distillation; expected a weight of at most 1 "

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import fresh_model
 from keras_privpart.partitioning.graphs.graph import sublayers
@@ -32,16 +33,16 @@ class Roster(keras.layers.Layer):
         self, adversaries: Sequence[Adversary], boundary_shapes: Shapes, input_shape: tuple[int | None, ...], pool: int = 0
     ) -> None:
         super().__init__(name="roster")
-        if isinstance(pool, bool) or not isinstance(pool, int) or pool < 0:
-            raise TrainingError(f"Received pool={pool!r}; expected a whole number of at least 0. It counts past networks per adversary.")
         self.adversaries = tuple(adversaries)
-        self.pool = pool
+        self.pool = arguments.whole("pool", pool, TrainingError, least=0, advice="It counts past networks per adversary.")
         self._shapes = (tuple(boundary_shapes), tuple(input_shape))
         self.networks = [self._built(adversary) for adversary in self.adversaries]
-        self.past = [self._built(adversary) for _ in range(pool) for adversary in self.adversaries]
+        self.past = [self._built(adversary) for _ in range(self.pool) for adversary in self.adversaries]
         for network in self.past:
             network.trainable = False
-        self.restarts = self.add_weight(name="restarts", shape=(), dtype="int32", initializer="zeros", trainable=False) if pool else None
+        self.restarts = (
+            self.add_weight(name="restarts", shape=(), dtype="int32", initializer="zeros", trainable=False) if self.pool else None
+        )
         self.built = True
 
     @property

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_privpart import arguments
+from keras_privpart.errors import ArgumentError
+
 from ..wire.client_metrics import Metrics, NoMetrics
 from ..wire.steps import run_async
 from ..wire.tls import Tls
@@ -96,8 +99,7 @@ class AsyncClient:
 
     async def stream(self, inputs: Iterable[Any], concurrency: int = 4, progress: str | None = None) -> AsyncIterator[Answer]:
         """As `Client.stream`."""
-        if concurrency < 1:
-            raise ValueError(f"Received concurrency={concurrency!r}; expected a whole number from 1.")
+        concurrency = arguments.whole("concurrency", concurrency, ArgumentError, advice="It counts requests under way.")
         items = iter(inputs)
         with progress_bar(inputs, progress) as advance:
             under_way: deque[asyncio.Task[Answer]] = deque(asyncio.create_task(self.predict(item)) for item in islice(items, concurrency))

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_privpart import arguments
+from keras_privpart.errors import ArgumentError
+
 from ..wire.client_metrics import Metrics, NoMetrics
 from ..wire.steps import run
 from ..wire.tls import Tls
@@ -158,8 +161,7 @@ class Client:
         Raises:
             As `predict`, at the item that fails; what is under way is waited for.
         """
-        if concurrency < 1:
-            raise ValueError(f"Received concurrency={concurrency!r}; expected a whole number from 1.")
+        concurrency = arguments.whole("concurrency", concurrency, ArgumentError, advice="It counts requests under way.")
         items = iter(inputs)
         with ThreadPoolExecutor(concurrency, thread_name_prefix="privpart-stream") as pool, progress_bar(inputs, progress) as advance:
             under_way: deque[Future[Answer]] = deque(pool.submit(self.predict, item) for item in islice(items, concurrency))

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_privpart import atomic
+from keras_privpart import arguments, atomic
 from keras_privpart.errors import EngineError
 
 from ..wire.tls import CA_FILE, CLIENT_FILES, SERVER_FILES
@@ -48,8 +48,7 @@ def make_certificates(folder: str | Path, hosts: Sequence[str] = DEFAULT_HOSTS, 
         EngineError: `cryptography` is missing, the folder is there or cannot be written, or an argument is wrong.
     """
     target = Path(folder)
-    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 825:
-        raise EngineError(f"Received days={days!r}; expected a whole number from 1 to 825, the longest that systems accept.")
+    days = arguments.whole("days", days, EngineError, most=825, advice="Systems accept no longer ones.")
     if not hosts or not all(host and host == host.strip() for host in hosts):
         raise EngineError(f"Received the hosts {list(hosts)!r}; expected at least one name or IP address that clients call the server by.")
     if target.exists() or target.is_symlink():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from keras_privpart import atomic
+from keras_privpart import arguments, atomic
 from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError
 
@@ -51,8 +51,7 @@ def write_deployment(bundle: str | Path, folder: str | Path, *, replicas: int = 
     root, target = Path(bundle).resolve(), Path(folder)
     contract = Contract.load(root)
     contract.verify_files(root, ("server", "serving"))
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
-        raise EngineError(f"Received replicas={replicas!r}; expected a whole number from 1.")
+    replicas = arguments.whole("replicas", replicas, EngineError)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", image):
         raise EngineError(f"Received image={image!r}; expected a docker image such as {DEFAULT_IMAGE!r}.")
     if target.exists() or target.is_symlink():

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.auditing.knowledge.images import as_images, not_images
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.channels import GaussianChannel
@@ -117,9 +118,7 @@ def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, dire
         Maeng, Guo, Kariyappa, Suh, "Bounding the Invertibility of Privacy-Preserving Instance Encoding using Fisher Information",
         NeurIPS 2023 (dFIL).
     """
-    for name, value in (("examples", examples), ("directions", directions)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise AuditError(f"Received {name}={value!r}; expected a whole number from 1. Give one.")
+    examples, directions = arguments.whole("examples", examples, AuditError), arguments.whole("directions", directions, AuditError)
     reason = inapplicable(partition)
     if reason is not None:
         raise AuditError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_privpart import arguments
 from keras_privpart.auditing.knowledge.noiseless import Noiseless, inapplicable
 from keras_privpart.auditing.scoring import rates
 from keras_privpart.auditing.scoring.rates import Estimate
@@ -146,7 +147,7 @@ def bits(partition: Partition, train: Samples, test: Samples, *, looks: Sequence
 
 def _measured(partition: Partition, train: Samples, test: Samples, looks: Sequence[int], seed: int) -> Bits:
     for k in looks:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if not arguments.is_whole(k):
             raise AuditError(f"Received looks={looks!r}; expected whole numbers from 1. Give such.")
     rng = np.random.default_rng(seed)
     victims = test[np.sort(rng.permutation(len(test))[:VICTIMS])]

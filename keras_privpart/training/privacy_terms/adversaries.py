@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import copy_model
@@ -42,13 +43,11 @@ class Adversary(abc.ABC):
             raise TrainingError(
                 f"Received goal={goal!r} for {name!r}; expected a Reversal, another Goal, or None. See keras_privpart.goals."
             )
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise TrainingError(f"Received steps={steps!r} for {name!r}; expected a whole number of at least 0. It counts extra steps.")
         self.weight = checked_weight(weight, name)
         self.name = name
         self.goal = goal
         self.optimizer = optimizer
-        self.steps = steps
+        self.steps = arguments.whole("steps", steps, TrainingError, least=0, owner=name, advice="It counts extra steps.")
 
     @abc.abstractmethod
     def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
@@ -205,20 +204,15 @@ class AttributeAdversary(Adversary):
         size: int = 1,
     ) -> None:
         super().__init__(weight, name or attribute.rsplit("/", 1)[-1], goal, optimizer, steps)
-        if attribute_type not in self.TYPES:
-            raise TrainingError(f"Received attribute_type={attribute_type!r}; expected one of {', '.join(self.TYPES)}. Choose one of them.")
-        if not isinstance(classes, int) or classes < 2:
-            raise TrainingError(f"Received classes={classes!r} for {attribute!r}; expected a whole number of at least 2.")
+        arguments.choice("attribute_type", attribute_type, self.TYPES, TrainingError)
+        self.classes = arguments.whole("classes", classes, TrainingError, least=2, owner=attribute)
         if attribute_type == "binary" and classes != 2:
             raise TrainingError(f"Received classes={classes} for the binary attribute {attribute!r}; expected 2. Use a categorical one.")
-        if not isinstance(size, int) or size < 1:
-            raise TrainingError(f"Received size={size!r} for {attribute!r}; expected a whole number from 1.")
         self.attribute = attribute
-        self.classes = classes
         self.kind = kind if isinstance(kind, str) else tuple(kind)
         self.network = network
         self.attribute_type = attribute_type
-        self.size = size
+        self.size = arguments.whole("size", size, TrainingError, owner=attribute)
 
     @property
     def units(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.privacy_terms import objectives
@@ -33,8 +34,8 @@ class Reversal:
     """
 
     def __init__(self, threshold: float | None = None, bounded: bool = True) -> None:
-        if threshold is not None and (not isinstance(threshold, (int, float)) or not 0 < threshold < float("inf")):
-            raise TrainingError(f"Received threshold={threshold!r}; expected a finite number above 0, or None for the guess's error.")
+        if threshold is not None:
+            threshold = arguments.number("threshold", threshold, TrainingError, positive=True, advice="Use None for the guess's error.")
         if threshold is not None and not bounded:
             raise TrainingError(f"Received threshold={threshold!r} with bounded=False; expected one of them. Leave bounded=True.")
         self.threshold = threshold
@@ -145,9 +146,7 @@ class PullToClassMean(_Pull):
 
     def __init__(self, classes: int, distance: str = "mse") -> None:
         super().__init__("pull_to_class_mean", distance)
-        if not isinstance(classes, int) or classes < 1:
-            raise TrainingError(f"Received classes={classes!r}; expected a whole number from 1. Give the number of the task's classes.")
-        self.classes = classes
+        self.classes = arguments.whole("classes", classes, TrainingError, advice="Give the number of the task's classes.")
 
     def aim(self, target: Any, task: Any) -> tf.Tensor:
         return objectives.class_mean_of_others(target, class_labels(task, "PullToClassMean"), self.classes)
@@ -180,9 +179,7 @@ class PredictPrior(Goal):
 
     def __init__(self, classes: int = 2) -> None:
         super().__init__("predict_prior")
-        if not isinstance(classes, int) or classes < 2:
-            raise TrainingError(f"Received classes={classes!r}; expected a whole number of at least 2. Give the attribute's classes.")
-        self.classes = classes
+        self.classes = arguments.whole("classes", classes, TrainingError, least=2, advice="Give the attribute's classes.")
 
     def aim(self, target: Any, task: Any) -> tf.Tensor:
         frequencies = objectives.class_frequencies(target, self.classes)

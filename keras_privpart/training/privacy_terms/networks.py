@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
+from keras_privpart import arguments
 from keras_privpart.errors import TrainingError
 
 # A shape without the batch, as Keras gives it; a free dimension (None) is refused when the network is built.
@@ -108,8 +109,7 @@ def probe(boundary_shapes: Sequence[Shape], units: int, kind: str = "mlp", name:
         TrainingError: no shapes, a free or empty dimension, no units, or an unknown kind.
     """
     inputs = _inputs(boundary_shapes)
-    if not isinstance(units, int) or units < 1:
-        raise TrainingError(f"Received units={units!r}; expected a whole number from 1. Give the number of classes.")
+    units = arguments.whole("units", units, TrainingError, advice="Give the number of classes.")
     if kind not in _PROBES:
         raise TrainingError(f"Received the kind {kind!r}; expected one of {list(_PROBES)}. Choose one of them.")
     tensors = [_normalised(x) for x in inputs]
@@ -126,7 +126,7 @@ def probe(boundary_shapes: Sequence[Shape], units: int, kind: str = "mlp", name:
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
-    known = [d for d in shape if isinstance(d, int) and d > 0]
+    known = [d for d in shape if arguments.is_whole(d)]
     if len(shape) != 3 or len(known) != 3:
         raise TrainingError(
             f"Received the image shape {tuple(shape)!r}; expected (height, width, channels), whole numbers from 1. "
@@ -140,7 +140,7 @@ def _inputs(shapes: Sequence[Shape]) -> list[Any]:
     if not shapes:
         raise TrainingError("Received no boundary shapes; expected at least one. Give the shape of every tensor, without the batch.")
     for shape in shapes:
-        if any(not isinstance(d, int) or d < 1 for d in shape):
+        if not all(arguments.is_whole(d) for d in shape):
             raise TrainingError(
                 f"Received the boundary shape {tuple(shape)!r}; expected whole numbers from 1, without the batch. "
                 "Fix the free dimensions, for example by padding sequences to one length."

@@ -18,13 +18,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import PACKAGE
 from keras_privpart.contract import Boundary
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.privacy_terms import dependence, replica_sums
 from keras_privpart.training.privacy_terms.goals import class_labels
-from keras_privpart.training.privacy_terms.regularizer import Crossing, Regularizer, positive
-from keras_privpart.training.privacy_terms.schedules import Weight, check_number
+from keras_privpart.training.privacy_terms.regularizer import Crossing, Regularizer
+from keras_privpart.training.privacy_terms.schedules import Weight
 
 _LEAST = 1e-4  # of the noise, and a boundary that has none keeps its factor
 WIDEST = 512  # numbers whose covariance is kept; of more, the variances alone
@@ -79,11 +80,15 @@ class _Rate(Regularizer):
         super().__init__(weight, name)
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
             raise TrainingError(f"Received classes={classes!r} for {name!r}; expected a whole number from 1. Give the task's classes.")
-        check_number("target", target, name)
-        check_number("momentum", momentum, name)
+        arguments.number("target", target, TrainingError, owner=name)
+        arguments.number("momentum", momentum, TrainingError, owner=name)
         if not momentum < 1:
             raise TrainingError(f"Received momentum={momentum!r} for {name!r}; expected a number from 0 to under 1. 0.98 suits most.")
-        self.classes, self.stddev, self.target = classes, positive("stddev", stddev, name), float(target)
+        self.classes, self.stddev, self.target = (
+            classes,
+            arguments.number("stddev", stddev, TrainingError, positive=True, owner=name),
+            float(target),
+        )
         self.momentum, self.with_noise = float(momentum), bool(with_noise)
 
     def state(self, boundary: Boundary) -> keras.layers.Layer:

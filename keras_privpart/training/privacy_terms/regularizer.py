@@ -10,8 +10,7 @@ from typing import Any
 import keras
 
 from keras_privpart.contract import Boundary
-from keras_privpart.errors import TrainingError
-from keras_privpart.training.privacy_terms.schedules import Weight, check_number, checked_weight, weight_config
+from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,3 @@ class Regularizer(abc.ABC):
         if isinstance(weight, dict):
             config = {**config, "weight": keras.saving.deserialize_keras_object(weight)}
         return cls(**config)
-
-
-def positive(argument: str, value: Any, owner: str) -> float:
-    """`value`, above 0, as a float; else raises `TrainingError`."""
-    check_number(argument, value, owner)
-    if value == 0:
-        raise TrainingError(f"Received {argument}=0 for {owner!r}; expected a number above 0.")
-    return float(value)

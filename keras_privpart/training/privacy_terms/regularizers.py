@@ -7,13 +7,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 from keras_privpart.training.privacy_terms import dependence
 from keras_privpart.training.privacy_terms.goals import class_labels
 from keras_privpart.training.privacy_terms.rate import BitsBeyondClass, ClassMeanPull
-from keras_privpart.training.privacy_terms.regularizer import Crossing, Regularizer, positive
-from keras_privpart.training.privacy_terms.schedules import Weight, check_number
+from keras_privpart.training.privacy_terms.regularizer import Crossing, Regularizer
+from keras_privpart.training.privacy_terms.schedules import Weight
 
 __all__ = [
     "AttributeDependence",
@@ -56,10 +57,8 @@ class ConditionalEntropy(Regularizer):
 
     def __init__(self, classes: int, stddev: float = 1.0, weight: Weight = 1.0, name: str = "conditional_entropy") -> None:
         super().__init__(weight, name)
-        if not isinstance(classes, int) or classes < 1:
-            raise TrainingError(f"Received classes={classes!r} for {name!r}; expected a whole number from 1. Give the task's classes.")
-        self.classes = classes
-        self.stddev = positive("stddev", stddev, name)
+        self.classes = arguments.whole("classes", classes, TrainingError, owner=name, advice="Give the task's classes.")
+        self.stddev = arguments.number("stddev", stddev, TrainingError, positive=True, owner=name)
 
     def penalty(self, crossing: Crossing) -> Any:
         labels = class_labels(crossing.task, type(self).__name__)
@@ -102,12 +101,9 @@ class JacobianPenalty(Regularizer):
         name: str = "fisher_information",
     ) -> None:
         super().__init__(weight, name)
-        if not isinstance(projections, int) or projections < 1:
-            raise TrainingError(f"Received projections={projections!r} for {name!r}; expected a whole number from 1.")
-        check_number("limit", limit, name)
-        self.projections = projections
-        self.stddev = positive("stddev", stddev, name)
-        self.limit = float(limit)
+        self.projections = arguments.whole("projections", projections, TrainingError, owner=name)
+        self.stddev = arguments.number("stddev", stddev, TrainingError, positive=True, owner=name)
+        self.limit = arguments.number("limit", limit, TrainingError, owner=name)
         self.seed = seed
 
     def penalty(self, crossing: Crossing) -> Any:

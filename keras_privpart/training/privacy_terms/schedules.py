@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 
@@ -37,15 +38,10 @@ class _Ramp(WeightSchedule):
     """From `start` to `end` within `steps` steps, after `delay` steps at `start`."""
 
     def __init__(self, start: float, end: float, steps: int, delay: int = 0) -> None:
-        for name, value in (("start", start), ("end", end)):
-            check_number(name, value, type(self).__name__)
-        for name, value, least in (("steps", steps, 1), ("delay", delay, 0)):
-            if not isinstance(value, int) or value < least:
-                raise TrainingError(f"Received {name}={value!r}; expected a whole number of at least {least}. It counts batches.")
-        self.start = float(start)
-        self.end = float(end)
-        self.steps = steps
-        self.delay = delay
+        self.start = arguments.number("start", start, TrainingError)
+        self.end = arguments.number("end", end, TrainingError)
+        self.steps = arguments.whole("steps", steps, TrainingError, advice="It counts batches.")
+        self.delay = arguments.whole("delay", delay, TrainingError, least=0, advice="It counts batches.")
 
     def __call__(self, step: Any) -> tf.Tensor:
         done = tf.clip_by_value((tf.cast(step, tf.float32) - self.delay) / self.steps, 0.0, 1.0)
@@ -95,16 +91,8 @@ def checked_weight(weight: Any, name: str) -> Weight:
     """`weight` as a float, or as the callable it is; anything else raises `TrainingError`."""
     if callable(weight):
         return weight
-    check_number("weight", weight, name)
-    return float(weight)
-
-
-def check_number(argument: str, value: Any, owner: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise TrainingError(
-            f"Received {argument}={value!r} for {owner!r}; expected a finite number of at least 0. "
-            "A weight may also be a schedule, such as LinearWeight(0.0, 1.0, steps=1000)."
-        )
+    advice = "It may also be a schedule, such as LinearWeight(0.0, 1.0, steps=1000)."
+    return arguments.number("weight", weight, TrainingError, owner=name, advice=advice)
 
 
 def is_off(weight: Weight) -> bool:

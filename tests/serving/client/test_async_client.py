@@ -90,7 +90,7 @@ def test_a_failing_item_ends_the_stream(bundle, server, images):
         assert [len(await anext(answers)), len(await anext(answers))] == [1, 2]
         with pytest.raises(errors.DataError, match="Add the batch dimension"):
             await anext(answers)
-        with pytest.raises(ValueError, match="Received concurrency=0; expected a whole number from 1"):
+        with pytest.raises(errors.ArgumentError, match="Received concurrency=0; expected a whole number from 1"):
             await anext(client.stream([images], concurrency=0))
 
     run(bundle, server.address, use)

@@ -71,7 +71,7 @@ def test_a_failing_item_ends_the_stream(client, images):
     assert next(answers).shape == (1, 5)
     with pytest.raises(errors.DataError, match="Add the batch dimension"):
         next(answers)
-    with pytest.raises(ValueError, match="Received concurrency=0; expected a whole number from 1"):
+    with pytest.raises(errors.ArgumentError, match="Received concurrency=0; expected a whole number from 1"):
         next(client.stream([images], concurrency=0))
 
 

@@ -90,6 +90,10 @@ def test_serve_writes_deployment_files(bundle, tmp_path):
     compose = (folder / "compose.yaml").read_text()
     assert "replicas: 3" in compose
     assert "image: my/serving:1" in compose
+    for given, written in ((["--replicas", 1], 1), ([], 2)):
+        other = tmp_path / f"deploy-{written}"
+        run("serve", bundle.path, "--write-deploy", other, *given)
+        assert f"replicas: {written}\n" in (other / "compose.yaml").read_text()
     assert "is there already" in run("serve", bundle.path, "--write-deploy", folder, code=1).stderr
 
 

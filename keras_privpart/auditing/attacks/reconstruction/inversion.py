@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart import arguments
 from keras_privpart.auditing.attacks.base.attack import DATA, RECONSTRUCTION, WHITE_BOX, Attack, fitted, known_inside, no_gradients
 from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.reconstruction.descent import mismatch, scales_of
@@ -78,12 +79,10 @@ class InversionAttack(Attack):
     """
 
     def __init__(self, name: str, weights: Sequence[float | None], most: int = 64, keep: int = 8) -> None:
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise AuditError(f"Received most={most!r}; expected a whole number from 1. It is how many victims are attacked.")
         super().__init__(name, RECONSTRUCTION)
         self.needs = frozenset((WHITE_BOX, DATA) if len(weights) > 1 else (WHITE_BOX,))
         self.weights = tuple(weights)
-        self.most = most
+        self.most = arguments.whole("most", most, AuditError, advice="It is how many victims are attacked.")
         self.keep = keep
         self._weight: float | None = self.weights[0]
         self._inside: Inside | None = None
