@@ -56,7 +56,8 @@ class AuditSettings:
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs", "batch_size", "seed", "pictures", "workers"):
             object.__setattr__(self, name, _plain_whole(getattr(self, name)))
-        object.__setattr__(self, "budgets", tuple(_plain_whole(budget) for budget in self.budgets))
+        for name in ("budgets", "looks"):
+            object.__setattr__(self, name, tuple(_plain_whole(value) for value in getattr(self, name)))
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
