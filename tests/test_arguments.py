@@ -28,6 +28,7 @@ WHOLE = [
     ("classes", lambda v: kp.goals.PullToClassMean(v).classes, TrainingError),
     ("classes", lambda v: kp.goals.PredictPrior(v).classes, TrainingError),
     ("classes", lambda v: kp.regularizers.ConditionalEntropy(v).classes, TrainingError),
+    ("classes", lambda v: kp.regularizers.BitsBeyondClass(v, 0.5).classes, TrainingError),
     ("projections", lambda v: kp.regularizers.JacobianPenalty(projections=v).projections, TrainingError),
     ("steps", lambda v: kp.schedules.LinearWeight(0.0, 1.0, steps=v).steps, TrainingError),
     ("delay", lambda v: kp.schedules.CosineWeight(0.0, 1.0, steps=5, delay=v).delay, TrainingError),

@@ -309,12 +309,12 @@ def test_a_partition_with_a_channel_loads_in_a_process_that_has_not_met_it(tmp_p
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: channels.GaussianChannel(0.5, power=0), "Received power=0; expected a finite number above 0. It limits the mean square; use None for no limit"),
-        (lambda: channels.GaussianChannel(0.5, power=-1), "Received power=-1; expected a finite number of at least 0"),
+        (lambda: channels.GaussianChannel(0.5, power=0), "Received power=0; expected a finite number above 0. It limits the mean square"),
+        (lambda: channels.GaussianChannel(0.5, power=-1), "Received power=-1; expected a finite number above 0"),
         (lambda: channels.QuantizeChannel(0), "Received bits=0; expected a whole number from 1 to 16"),
-        (lambda: channels.QuantizeChannel(3, limit=0), "Received limit=0; expected a number above 0"),
-        (lambda: channels.GateChannel(1.0), "Received rate=1.0; expected a number from 0 to under 1"),
-        (lambda: channels.DropoutChannel(-0.1), "Received rate=-0.1; expected a number from 0 to under 1"),
+        (lambda: channels.QuantizeChannel(3, limit=0), "Received limit=0; expected a finite number above 0"),
+        (lambda: channels.GateChannel(1.0), "Received rate=1.0; expected a number of at least 0 and under 1"),
+        (lambda: channels.DropoutChannel(-0.1), "Received rate=-0.1; expected a number of at least 0 and under 1"),
     ],
 )
 def test_bad_arguments_are_refused(make, text):

@@ -44,6 +44,7 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None, e
             f"Received bottleneck={features!r} at {', '.join(parts.boundary.sources)} with {widths} features; expected a whole number "
             "from 1 that is smaller than each. Choose fewer features, or another cut."
         )
+    features = int(features)
     seen = None if examples is None else keras.tree.flatten(parts.device.predict(examples, verbose=0))
     squeezed: list[str | None] = []
     expanded: list[Any] = []

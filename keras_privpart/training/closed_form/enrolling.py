@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_privpart import arguments
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import CutError, DataError
@@ -75,8 +76,7 @@ def enrolled(
     tensors = partition.boundary.tensors
     if len(tensors) != 1 or "float" not in tensors[0].dtype or len(tensors[0].shape) != 2 or tensors[0].shape[1] is None:
         raise CutError(f"Received {partition.boundary}; expected one floating-point vector an example. Cut the model at its embedding.")
-    if isinstance(gain, bool) or not isinstance(gain, (int, float)) or not 0 < gain < float("inf"):
-        raise DataError(f"Received gain={gain!r}; expected a number above 0. It spreads likeness before the squash.")
+    gain = arguments.number("gain", gain, DataError, positive=True, advice="It spreads likeness before the squash.")
     samples = Samples.of(data)
     labels, classes = _classes(samples)
     if not len(helpers):

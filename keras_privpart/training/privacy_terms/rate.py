@@ -78,18 +78,11 @@ class _Rate(Regularizer):
 
     def __init__(self, classes: int, stddev: float, target: float, weight: Weight, momentum: float, with_noise: bool, name: str) -> None:
         super().__init__(weight, name)
-        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-            raise TrainingError(f"Received classes={classes!r} for {name!r}; expected a whole number from 1. Give the task's classes.")
-        arguments.number("target", target, TrainingError, owner=name)
-        arguments.number("momentum", momentum, TrainingError, owner=name)
-        if not momentum < 1:
-            raise TrainingError(f"Received momentum={momentum!r} for {name!r}; expected a number from 0 to under 1. 0.98 suits most.")
-        self.classes, self.stddev, self.target = (
-            classes,
-            arguments.number("stddev", stddev, TrainingError, positive=True, owner=name),
-            float(target),
-        )
-        self.momentum, self.with_noise = float(momentum), bool(with_noise)
+        self.classes = arguments.whole("classes", classes, TrainingError, owner=name, advice="Give the task's classes.")
+        self.stddev = arguments.number("stddev", stddev, TrainingError, positive=True, owner=name)
+        self.target = arguments.number("target", target, TrainingError, owner=name)
+        self.momentum = arguments.number("momentum", momentum, TrainingError, below=1.0, owner=name, advice="0.98 suits most.")
+        self.with_noise = bool(with_noise)
 
     def state(self, boundary: Boundary) -> keras.layers.Layer:
         shapes = [tensor.shape[1:] for tensor in boundary.tensors if "float" in tensor.dtype]

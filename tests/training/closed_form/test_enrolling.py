@@ -115,7 +115,7 @@ def test_codes_are_unit_vectors_further_apart_than_chance_ones(count, features):
         (lambda e: kp.enrolled(e, (KNOWN[0], KNOWN[1] + 1), HELPERS[0]), DataError, r"Received the classes \[1, 2, 3, 4, 5\]"),
         (lambda e: kp.enrolled(e, (KNOWN[0], KNOWN[0][:, :1]), HELPERS[0]), DataError, "expected a whole number an example"),
         (lambda e: kp.enrolled(e, KNOWN[:2], HELPERS[0][:0]), DataError, "Received no helpers"),
-        (lambda e: kp.enrolled(e, KNOWN[:2], HELPERS[0], gain=0), DataError, "Received gain=0; expected a number above 0"),
+        (lambda e: kp.enrolled(e, KNOWN[:2], HELPERS[0], gain=0), DataError, "Received gain=0; expected a finite number above 0"),
         (lambda e: kp.enrolled(e, KNOWN[:2], HELPERS[0], features=1), DataError, "Received 20 codes of 1 numbers"),
     ],
 )

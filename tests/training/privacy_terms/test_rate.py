@@ -151,7 +151,7 @@ def test_what_is_running_is_saved_with_the_trainer(tiny, tmp_path):
         (lambda: BitsBeyondClass(0), "Received classes=0 for 'bits_beyond_class'"),
         (lambda: BitsBeyondClass(3, stddev=0), "Received stddev=0"),
         (lambda: BitsBeyondClass(3, target=-1), "Received target=-1"),
-        (lambda: ClassMeanPull(3, momentum=1.0), "Received momentum=1.0 for 'class_mean_pull'; expected a number from 0 to under 1"),
+        (lambda: ClassMeanPull(3, momentum=1.0), "Received momentum=1.0 for 'class_mean_pull'; expected a number of at least 0 and under"),
         (lambda: penalty(BitsBeyondClass(3), None, *batch(4, 0)), "Received a batch without a state for 'bits_beyond_class'"),
         (
             lambda: BitsBeyondClass(3).state(Boundary((TensorSpec("boundary", (None, None, 4), "float32"),))),
