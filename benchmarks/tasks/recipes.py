@@ -12,7 +12,7 @@ from task import Task
 from keras_privpart.training import recipes as known
 from keras_privpart.training.recipe import Defence as Row
 
-UNDEFENDED, OURS = "undefended", "bottleneck + noise + adversaries (ours)"
+UNDEFENDED, OURS = "undefended", "bottleneck + noise + bound on the bits (ours)"
 
 
 def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
@@ -26,8 +26,9 @@ def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
     ours = {"bottleneck": task.bottleneck, "noise": task.noise}
     rows: dict[str, Callable[[], Row]] = {
         UNDEFENDED: known.undefended,
-        OURS: lambda: known.reconstruction(private, **ours, weight=task.weight),
-        "bottleneck + noise (ours without its adversaries)": lambda: known.bottleneck_and_noise(**ours),
+        OURS: lambda: known.bits(classes, **ours, target=task.bits, weight=task.bits_weight),
+        "bottleneck + noise + decoder adversaries": lambda: known.reconstruction(private, **ours, weight=task.weight),
+        "bottleneck + noise (ours without the bound)": lambda: known.bottleneck_and_noise(**ours),
         "noise only": known.noise_only,
         "bottleneck only": lambda: known.bottleneck_only(task.bottleneck),
         "NoPeek (distance correlation)": known.nopeek,

@@ -56,7 +56,9 @@ class Task:
         keep_weights: whether the undefended network's weights are kept with the results, because training it takes long.
         bottleneck: features that our recipe and the bottleneck row let through, of the whole example.
         noise: standard deviation of our recipe's Gaussian noise.
-        weight: of our recipe's adversaries against the picture.
+        bits: that our recipe lets cross beyond the class before it penalises them.
+        bits_weight: of each bit above.
+        weight: of the decoder adversaries against the picture.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Task:
     keep_weights: bool = False
     bottleneck: int = 32
     noise: float = 0.5
+    bits: float = 2.0
+    bits_weight: float = 0.1
     weight: float = 0.3
 
 
