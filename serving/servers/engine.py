@@ -52,6 +52,7 @@ class Engine:
 
     Attributes:
         kind: `"tensorflow_model_server"`, `"docker"` or `"local"`.
+        port: where gRPC is listened to.
         address: `host:port` for clients.
         addresses: the same, as a tuple of one: what several replicas have as well.
         rest_address: `host:port` of the REST interface, or `None`.
@@ -66,6 +67,7 @@ class Engine:
         self.kind = choice.kind
         self.name = contract.name
         self.version = contract.version
+        self.port = port
         self.address = f"{host}:{port}"
         self.addresses = (self.address,)
         self.rest_address = None if rest_port is None else f"{host}:{rest_port}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -12,7 +14,9 @@ import pytest
 from tensorflow_serving.apis import predict_pb2
 
 import keras_privpart as kp
-from keras_privpart.serving import LocalServer
+from keras_privpart.serving import LocalServer, start
+
+REAL = "tensorflow_model_server"
 
 
 def image_model(seed: int) -> keras.Model:
@@ -117,14 +121,28 @@ def wide(wide_parts, saved):
 
 
 @pytest.fixture(scope="session")
-def server(bundle):
-    with LocalServer(bundle.path) as running:
+def serving():
+    """Serves a bundle: TensorFlow Serving where it is on the PATH, else the local server in this process."""
+    real = shutil.which(REAL) is not None
+
+    @contextmanager
+    def run(bundle, *, rest_port=None):
+        made = start(bundle.path, 0, rest_port, prefer=REAL) if real else LocalServer(bundle.path, rest_port=rest_port)
+        with made as running:
+            yield running
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def server(serving, bundle):
+    with serving(bundle) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def wide_server(wide):
-    with LocalServer(wide.path) as running:
+def wide_server(serving, wide):
+    with serving(wide) as running:
         yield running
 
 

@@ -23,8 +23,8 @@ from keras_privpart.serving.wire.transport import STATUS, STATUS_ERRORS
 
 
 @pytest.fixture(scope="module")
-def rest(bundle):
-    with LocalServer(bundle.path, rest_port=0) as running:
+def rest(serving, bundle):
+    with serving(bundle, rest_port=0) as running:
         yield running
 
 
