@@ -30,7 +30,7 @@ from keras_privpart.threat_model import ATTACKS, ThreatModel
 from keras_privpart.training.task import learn_task, task_loss
 
 
-@pytest.mark.parametrize(("size", "loss"), list(zip(SIZES, [*LOSSES, "mixed"], strict=True)))
+@pytest.mark.parametrize(("size", "loss"), list(zip(SIZES, [*LOSSES, "mixed", "mixed"], strict=True)))
 def test_every_decoder_finds_a_planted_leak(planted, digits, size, loss):
     known, victims = digits
     attack = DecoderAttack(size, loss)
