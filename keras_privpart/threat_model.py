@@ -81,7 +81,7 @@ class ThreatModel:
         """Families of attacks that an audit must try, given what the attacker knows, each a member of `ATTACKS`."""
         found: list[str] = []
         if self.input_private:
-            found += ["kernel posterior", "decoder"] if self.learns else []
+            found += ["kernel posterior", "decoder", "computed properties"] if self.learns else []
             found += ["white-box inversion"] if self.device_weights else []
             found += ["generative prior"] if self.device_weights else []
             found += ["re-identification"] if self.device_weights and self.data != "none" else []
@@ -133,6 +133,7 @@ class ThreatModel:
 
 ATTACKS = (
     "kernel posterior",
+    "computed properties",
     "decoder",
     "white-box inversion",
     "generative prior",

@@ -26,8 +26,15 @@ def test_it_prints_itself_in_words():
 
 
 def test_attacks_follow_from_what_the_attacker_knows():
-    assert ThreatModel().attacks() == ("kernel posterior", "decoder", "white-box inversion", "generative prior", "re-identification")
-    assert ThreatModel(device_weights=False).attacks() == ("kernel posterior", "decoder")
+    assert ThreatModel().attacks() == (
+        "kernel posterior",
+        "decoder",
+        "computed properties",
+        "white-box inversion",
+        "generative prior",
+        "re-identification",
+    )
+    assert ThreatModel(device_weights=False).attacks() == ("kernel posterior", "decoder", "computed properties")
     blind = ThreatModel(private=("Male",), device_weights=False, queries=False)
     assert blind.attacks() == ("shadow model",), "who can run nothing must build a shadow of the device half first"
     assert "membership" in ThreatModel(data="training").attacks()

@@ -8,10 +8,12 @@ from keras_privpart.auditing.attacks.catalogue import SETS, chosen, denied, full
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack
 from keras_privpart.auditing.attacks.inference.decensoring import decensoring
 from keras_privpart.auditing.attacks.inference.membership import MEMBER, MembershipAttack, membership
+from keras_privpart.auditing.attacks.inference.neighbours import NeighboursAttack
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
+from keras_privpart.auditing.attacks.inference.properties import PropertiesAttack
 from keras_privpart.auditing.attacks.inference.translated import TranslatedAttack, Translation, from_reconstruction
 from keras_privpart.auditing.attacks.inference.trees import TreesAttack
-from keras_privpart.auditing.attacks.linkage import LinkageAttack
+from keras_privpart.auditing.attacks.linkage import LinkageAttack, ReconstructedLinkageAttack
 from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
@@ -36,7 +38,10 @@ __all__ = [
     "KernelPosteriorAttack",
     "LinkageAttack",
     "MembershipAttack",
+    "NeighboursAttack",
     "ProbeAttack",
+    "PropertiesAttack",
+    "ReconstructedLinkageAttack",
     "ShadowAttack",
     "TranslatedAttack",
     "Translation",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, TRAINING_DATA, WHITE_BOX, Attack
 from keras_privpart.auditing.attacks.inference.decensoring import decensoring
 from keras_privpart.auditing.attacks.inference.membership import MembershipAttack
+from keras_privpart.auditing.attacks.inference.neighbours import NeighboursAttack
 from keras_privpart.auditing.attacks.inference.probe import ProbeAttack
+from keras_privpart.auditing.attacks.inference.properties import PropertiesAttack
 from keras_privpart.auditing.attacks.inference.translated import from_reconstruction
 from keras_privpart.auditing.attacks.inference.trees import TreesAttack
-from keras_privpart.auditing.attacks.linkage import LinkageAttack
+from keras_privpart.auditing.attacks.linkage import LinkageAttack, ReconstructedLinkageAttack
 from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
@@ -57,6 +59,8 @@ def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] =
         KernelPosteriorAttack("mse", pictures),
         LinkageAttack(),
         LinkageAttack(False),
+        ReconstructedLinkageAttack(),
+        PropertiesAttack(),
     ]
     found += [DecoderAttack(size, loss, pictures) for size, loss in decoders]
     found += [WhiteBoxAttack(keep=pictures), WhiteBoxAttack(DecoderAttack("large", "mixed"), keep=pictures)]
@@ -65,7 +69,8 @@ def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] =
     for attribute in private:
         known = attribute in unseen
         found += [ProbeAttack(attribute, probe, known) for probe in ("linear", "mlp", "conv")]
-        found += [TreesAttack(attribute, known), from_reconstruction(attribute, unseen=known), decensoring(attribute, unseen=known)]
+        found += [NeighboursAttack(attribute, known), TreesAttack(attribute, known)]
+        found += [from_reconstruction(attribute, unseen=known), decensoring(attribute, unseen=known)]
         found += [ShadowAttack(ProbeAttack(attribute, "mlp", known))]
     return found
 

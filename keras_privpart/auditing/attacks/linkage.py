@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_privpart.auditing.attacks.base.attack import DATA, WHITE_BOX, Attack, fitted
+from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, WHITE_BOX, Attack, fitted
 from keras_privpart.auditing.attacks.base.codes import Codes, distances
 from keras_privpart.auditing.attacks.base.learner import Effort
+from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
+from keras_privpart.auditing.attacks.reconstruction.kernel_posterior import KernelPosteriorAttack
+from keras_privpart.auditing.knowledge.images import as_images
 from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.scoring.evidence import Ranks
 from keras_privpart.datasets import TASK, Samples
@@ -58,6 +61,10 @@ class LinkageAttack(Attack):
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Ranks:
         view, codes = fitted(self._view), fitted(self._codes)
         rows, centres = codes.of(seen).astype("float64"), codes.centres(view, victims.x, LOOKS).astype("float64")
+        return self._ranked(rows, centres, victims)
+
+    def _ranked(self, rows: np.ndarray, centres: np.ndarray, victims: Samples) -> Ranks:
+        """Ranks candidates by how near each one's centre `[n, numbers]` is to the victim's row `[n, numbers]`."""
         labels = np.asarray(victims.targets[TASK]).reshape(-1) if self.same_class else np.zeros(len(victims))
         order = np.random.default_rng(0)  # every side is asked about the same candidates
         found = []
@@ -73,5 +80,41 @@ class LinkageAttack(Attack):
         named, reciprocal, candidates = (np.array(column) for column in zip(*found, strict=True))
         fewest = int(candidates.min())
         if fewest < CANDIDATES:
-            self.notes = (f"among {fewest} to {int(candidates.max())} candidates, for there are no {CANDIDATES} of a class",)
+            self.notes = (
+                *dict.fromkeys(self.notes),
+                f"among {fewest} to {int(candidates.max())} candidates, for there are no {CANDIDATES} of a class",
+            )
         return Ranks(named, reciprocal, candidates.astype("int64"))
+
+
+class ReconstructedLinkageAttack(LinkageAttack):
+    """Reconstructs the picture, and names the candidate that is most like it: needs no device half to run candidates through at the end.
+
+    Args:
+        inner: what reconstructs; a large decoder with a mixed loss by default.
+        same_class: see `LinkageAttack`.
+    """
+
+    needs = frozenset((QUERIES, DATA))
+    cheap = False
+
+    def __init__(self, inner: DecoderAttack | KernelPosteriorAttack | None = None, same_class: bool = True) -> None:
+        super().__init__(same_class)
+        self._inner = inner or DecoderAttack("large", "mixed")
+        self.cheap = self._inner.cheap
+        self.name = f"{self.name}, by reconstruction ({self._inner.name})"
+
+    def inapplicable(self, samples: Samples) -> str | None:
+        return self._inner.inapplicable(samples) or super().inapplicable(samples)
+
+    def fit(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
+        self._view = view
+        self._inner.fit(view, known, held_out, effort, seed)
+        self.notes = self._inner.notes
+
+    def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Ranks:
+        fitted(self._view)
+        found, pictures = (
+            np.asarray(x, "float64").reshape(len(victims), -1) for x in (self._inner.reconstruct(seen), as_images(victims.x))
+        )
+        return self._ranked(found, pictures, victims)

@@ -137,4 +137,30 @@ class Ranks(Evidence):
         }
 
 
-KINDS: dict[str, type[Evidence]] = {"Pictures": Pictures, "Guesses": Guesses, "Ranks": Ranks}
+@dataclass(frozen=True)
+class Regressions(Evidence):
+    """Guessed numbers, of several properties.
+
+    Attributes:
+        truth, answers: of every victim `[n, properties]`.
+        names: of the properties, `[properties]`, texts.
+    """
+
+    truth: np.ndarray
+    answers: np.ndarray
+    names: np.ndarray
+
+    @property
+    def headline(self) -> str:
+        return "explained_variance"
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def scores(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The share of each property's variance that the answers explain, never below 0, by name, and the mean of all."""
+        each = {str(n): metrics.explained(t, a, weights) for n, t, a in zip(self.names, self.truth.T, self.answers.T, strict=True)}
+        return {"explained_variance": np.mean(list(each.values()), axis=0) if each else metrics.mean(np.zeros(len(self)), weights), **each}
+
+
+KINDS: dict[str, type[Evidence]] = {"Pictures": Pictures, "Guesses": Guesses, "Ranks": Ranks, "Regressions": Regressions}

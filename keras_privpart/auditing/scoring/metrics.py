@@ -65,6 +65,16 @@ def mean(values: np.ndarray, weights: Any = None) -> np.ndarray:
     return w @ np.asarray(values, "float64") / w.sum(axis=-1)
 
 
+def explained(truth: np.ndarray, answers: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Share of the variance of `truth [n]` that answers explain, in [0, 1]: 1 - error / variance; 0 where they are worse than the mean."""
+    truth = np.asarray(truth, "float64")
+    variance = mean(np.square(truth), weights) - np.square(mean(truth, weights))
+    error = mean(np.square(truth - answers), weights)
+    enough = variance > 1e-12 * float(np.square(truth).max(initial=0.0))
+    share: np.ndarray = np.where(enough, np.maximum(0.0, 1 - error / np.where(enough, variance, 1.0)), 0.0)[()]
+    return share
+
+
 def accuracy(truth: np.ndarray, answers: np.ndarray, weights: Any = None) -> np.ndarray:
     """Share of right answers."""
     return mean(np.asarray(truth) == np.asarray(answers), weights)

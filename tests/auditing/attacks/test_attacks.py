@@ -12,7 +12,10 @@ from keras_privpart.auditing.attacks import (
     KernelPosteriorAttack,
     LinkageAttack,
     MembershipAttack,
+    NeighboursAttack,
     ProbeAttack,
+    PropertiesAttack,
+    ReconstructedLinkageAttack,
     ShadowAttack,
     TreesAttack,
     UnsplitAttack,
@@ -37,6 +40,9 @@ ROWS = {
     "kernel posterior, mse": lambda: KernelPosteriorAttack("mse", keep=4),
     "linkage, same class": LinkageAttack,
     "linkage, all": lambda: LinkageAttack(same_class=False),
+    "linkage, by reconstruction": lambda: ReconstructedLinkageAttack(KernelPosteriorAttack()),
+    "computed properties": PropertiesAttack,
+    "neighbours": lambda: NeighboursAttack("odd"),
     "decoder, small mse": lambda: SMALL,
     "decoder, small l1": lambda: DecoderAttack("small", "l1", keep=4),
     "linear": lambda: ProbeAttack("odd", "linear"),
@@ -113,9 +119,12 @@ def headline(*args, **kwargs):
 
 def values(evidence):
     """What the attacker said of every victim, as an array."""
-    return {"auc": lambda: evidence.probabilities, "ssim": lambda: evidence.ssim, "rank_1": lambda: evidence.reciprocal}[
-        evidence.headline
-    ]()
+    return {
+        "auc": lambda: evidence.probabilities,
+        "ssim": lambda: evidence.ssim,
+        "rank_1": lambda: evidence.reciprocal,
+        "explained_variance": lambda: evidence.answers,
+    }[evidence.headline]()
 
 
 @pytest.mark.parametrize("make", ROWS.values(), ids=ROWS)

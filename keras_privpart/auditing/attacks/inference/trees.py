@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from keras_privpart.auditing.attacks.base.attack import fitted
 from keras_privpart.auditing.attacks.base.learner import Effort
@@ -61,7 +62,8 @@ class TreesAttack(AttributeAttack):
         if common.any():
             x, y = self._features(_flat(view.see(held_out[0][common]))), held_out[1][common]
             checked = {"X_val": x, "y_val": y, "sample_weight_val": balancing(y, self.classes)}
-        self._trees.fit(self._features(features), indices, sample_weight=balancing(indices, self.classes), **checked)
+        with threadpool_limits(1):  # attacks run beside each other: threads that wait for each other take longer than one that does not
+            self._trees.fit(self._features(features), indices, sample_weight=balancing(indices, self.classes), **checked)
 
     def _probabilities(self, seen: Sequence[np.ndarray]) -> np.ndarray:
         trees = fitted(self._trees)
