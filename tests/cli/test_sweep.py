@@ -13,6 +13,7 @@ import pytest
 from distributed import LocalCluster
 
 from keras_privpart.cli import sweep_jobs
+from keras_privpart.cli.commands.sweep import _settings
 from keras_privpart.cli.data_source import DataSource
 from keras_privpart.cli.defence_options import DefenceSource
 from keras_privpart.cli.sweep_jobs import RESULT, Job, Setting, dask_executor, run_all
@@ -173,3 +174,19 @@ def test_a_killed_sweep_goes_on_where_it_was(run, tmp_path, model_file):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["setting"]["defence"]["channel"] for row in found["rows"]} == {"none", "quantize:2"}
     assert "holds a sweep of" in run(*["sweep", "keras_privpart.cli.commands.demo:model", *arguments[2:]], code=1).stderr
+
+
+def test_recipes_are_tried_beside_the_grid():
+    grid = {
+        "at": ("narrow",),
+        "bottleneck": (4,),
+        "channel": ("none",),
+        "reconstruction": (1.0,),
+        "attribute": (1.0,),
+        "regularizer": ("none",),
+    }
+    settings = _settings(**grid, bottleneck_over="place", recipe=("bits", "nopeek"), seeds=2)
+    assert [str(s) for s in settings] == [
+        *(f"narrow_bottleneck-4-a-place_none_r1_a1_seed{seed}" for seed in (0, 1)),
+        *(f"narrow_{recipe}_seed{seed}" for recipe in ("bits", "nopeek") for seed in (0, 1)),
+    ]
