@@ -50,7 +50,7 @@ def _private_use(tree, own):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("keras.src", "tensorflow.python")):
             yield node.module
-        elif isinstance(node, ast.Attribute) and node.attr not in own:
+        elif isinstance(node, ast.Attribute) and node.attr not in own and ast.unparse(node.value) != "os":
             yield node.attr
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
             yield from (part.value for part in node.args[1:2] if isinstance(part, ast.Constant))

@@ -180,6 +180,7 @@ def test_namespaces_hold_their_families():
         "channels": "GaussianChannel",
         "datasets": "Samples",
         "goals": "PullToMean",
+        "recipes": "bits",
         "regularizers": "DistanceCorrelation",
         "schedules": "CosineWeight",
     }

@@ -23,8 +23,8 @@ from keras_privpart.contract import CONTRACT_FILE, FOLDERS, Contract, FileRecord
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import reload, saved_model, serving_config
-from keras_privpart.exporting.checks import check_answers, check_exportable
 from keras_privpart.exporting.encoding import Encoded, encode
+from keras_privpart.exporting.fitness import check_answers, check_exportable
 from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
 from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
 from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
