@@ -35,26 +35,71 @@ class Samples:
 
     @classmethod
     def of(cls, data: Any) -> Samples:
-        """Collects `Samples`, a `(x, y)` or `(x, {"task": y, ...})` pair of arrays, or a `tf.data.Dataset` of batches of such pairs."""
+        """Collects examples in memory.
+
+        Args:
+            data: `Samples`; a pair of arrays `(x, y)` or `(x, {"task": y, ...})`; or batches of such pairs, as a `tf.data.Dataset`, a
+                `keras.utils.PyDataset` or a generator that ends. Weights of examples are left out.
+
+        Raises:
+            DataError: there are no examples, no targets, several inputs, or parts that do not go together.
+        """
         if isinstance(data, Samples):
             return data
-        if isinstance(data, tuple) and len(data) == 2:
-            pairs = [data]
-        elif hasattr(data, "as_numpy_iterator"):
-            pairs = list(data.as_numpy_iterator())
-        else:
-            raise DataError(f"Received {type(data).__name__}; expected a tf.data.Dataset of batches or a pair of arrays (x, targets).")
+        pairs = [data] if isinstance(data, tuple) and len(data) in (2, 3) else _batches_of(data)
         if not pairs:
             raise DataError("Received an empty data set; expected at least one batch.")
-        named = [(np.asarray(x), y if isinstance(y, Mapping) else {TASK: y}) for x, y, *_ in pairs]
-        x = np.concatenate([x for x, _ in named])
-        targets = {key: np.concatenate([np.asarray(y[key]) for _, y in named]) for key in named[0][1]}
+        named = [_named_pair(pair) for pair in pairs]
+        keys = list(named[0][1])
+        if any(set(y) != set(keys) for _, y in named):
+            raise DataError(f"Received batches with different targets, {keys} in the first; expected the same in all.")
+        x = _joined("inputs", [x for x, _ in named])
+        targets = {key: _joined(f"values of {key!r}", [np.asarray(y[key]) for _, y in named]) for key in keys}
         for key, value in targets.items():
             if len(value) != len(x):
                 raise DataError(f"Received {len(x)} inputs and {len(value)} values of {key!r}; expected as many of both.")
         if not len(x):
             raise DataError("Received an empty data set; expected at least one example.")
         return cls(x, targets)
+
+
+def _batches_of(data: Any) -> list[Any]:
+    if hasattr(data, "as_numpy_iterator"):
+        return list(data.as_numpy_iterator())
+    if isinstance(data, Iterator):
+        return list(data)
+    import keras
+
+    if isinstance(data, keras.utils.PyDataset):
+        count = data.num_batches
+        if count is None:
+            raise DataError("Received a PyDataset without an end; expected one that says its number of batches. Give it num_batches.")
+        return [data[i] for i in range(count)]
+    raise DataError(f"Received {type(data).__name__}; expected a tf.data.Dataset of batches or a pair of arrays (x, targets).")
+
+
+def _named_pair(pair: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """A pair as an array `[n, ...]` and targets by name."""
+    if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
+        raise DataError(f"Received batches of {type(pair).__name__}; expected pairs (x, targets). Let the data set yield both.")
+    x, y = pair[:2]
+    inputs = list(x.items()) if isinstance(x, Mapping) else list(enumerate(x)) if isinstance(x, tuple) else [("x", x)]
+    if len(inputs) != 1:
+        raise DataError(
+            f"Received the inputs {[name for name, _ in inputs]}; expected one array [n, ...]. Join them, or leave the others out."
+        )
+    values = np.asarray(inputs[0][1])
+    if not values.ndim:
+        raise DataError(f"Received {type(inputs[0][1]).__name__} as inputs; expected an array [n, ...].")
+    return values, y if isinstance(y, Mapping) else {TASK: y}
+
+
+def _joined(what: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    shapes = {part.shape[1:] if part.ndim else () for part in parts}
+    if len(shapes) > 1 or not all(part.ndim for part in parts):
+        found = ", ".join(str(list(shape)) for shape in sorted(shapes)[:3])
+        raise DataError(f"Received {what} of different shapes: {found}; expected one, the examples first. Resize pictures before.")
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -109,7 +154,7 @@ def load(
     raw = _digits() if name == DIGITS else _tensorflow_datasets(name, [train_split, test_split], image_size, data_dir, download, image)
     if name == DIGITS and (train_split, test_split, image_size, image) != ("train", "test", None, None):
         raise DataError(
-            "Received a split, an image size or an image key for 'digits'; expected none. It has one split, 'train' and 'test', of 8x8."
+            "Received a split, an image size or an image key for 'digits'; expected none. It has one fixed split, and 8x8 pixels."
         )
     return _assemble(name, raw, keys)
 

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -218,3 +219,45 @@ def test_damaged_records_are_named(tmp_path, kind, split):
     path.write_bytes({"flipped": raw, "cut off": raw[: len(raw) // 2], "empty": b""}[kind])
     with pytest.raises(DataError, match="'damaged'"):
         datasets.load("damaged", data_dir=str(tmp_path), download=False)
+
+
+class Batches(keras.utils.PyDataset):
+    """Three batches of two."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.full((2, 4), index, "float32"), {"task": np.array([index, 9]), "Male": np.array([0, 1])}
+
+
+def test_batches_come_from_a_py_dataset_a_generator_or_a_dict_of_one_input():
+    plain = Batches()
+    for data in (plain, (plain[i] for i in range(3)), (({"image": x}, y, np.ones(2)) for x, y in (plain[i] for i in range(3)))):
+        samples = datasets.Samples.of(data)
+        assert samples.x[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+        assert samples.targets["task"].tolist() == [0, 9, 1, 9, 2, 9]
+        assert samples.targets["Male"].tolist() == [0, 1] * 3
+
+
+X, Y = np.zeros((4, 2), "float32"), np.zeros(4, int)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (({"a": X, "b": X}, Y), r"the inputs \['a', 'b'\]; expected one array"),
+        (((X, X), Y), r"the inputs \[0, 1\]"),
+        ((X, {"task": Y, "Male": Y[:3]}), "4 inputs and 3 values of 'Male'"),
+        ((X, {"task": 3}), "values of 'task' of different shapes"),
+        ((5, Y), "Received int as inputs"),
+        (iter([(X, Y), (np.zeros((4, 3)), Y)]), r"inputs of different shapes: \[2\], \[3\]"),
+        (iter([(X, {"task": Y}), (X, {"task": Y, "Male": Y})]), "different targets"),
+        (iter([X]), "batches of ndarray; expected pairs"),
+        (iter([]), "empty data set"),
+        ({"x": X, "y": Y}, "Received dict; expected"),
+    ],
+)
+def test_what_is_no_set_of_examples_is_named(data, message):
+    with pytest.raises(DataError, match=message):
+        datasets.Samples.of(data)

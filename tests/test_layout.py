@@ -33,6 +33,7 @@ RANKS = {
     "datasets": 2,
     "channels": 3,
     "partitioning": 3,
+    "value_range": 3,
     "training": 4,
     "auditing": 5,
     "exporting": 6,

@@ -102,6 +102,10 @@ class PrivacyMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._readers, self._last, self._told = {}, {}, False
+        for adversary in self._watched():
+            adversary.meet(self.model.device)
+            adversary.check_values(self.train.x, self.train.targets)
+            adversary.check_values(self.validation.x, self.validation.targets)
         if self.reference is not None:
             seen = self._seen(self.reference.device)
             self._ceilings = {a.name: self._recovered("ceiling", a, seen) for a in self._watched()}

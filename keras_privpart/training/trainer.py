@@ -18,7 +18,7 @@ from keras_privpart.training.batches import check_not_empty
 from keras_privpart.training.distillation import Distillation, Teacher
 from keras_privpart.training.privacy_terms import replica_sums
 from keras_privpart.training.privacy_terms.adversaries import Adversary
-from keras_privpart.training.privacy_terms.class_values import translated
+from keras_privpart.training.privacy_terms.checked_targets import translated
 from keras_privpart.training.privacy_terms.regularizers import Regularizer
 from keras_privpart.training.roster import Roster
 from keras_privpart.training.step import AdversarialStep
@@ -95,6 +95,8 @@ class AdversarialTrainer(AdversarialStep):
         self.device = self.partition.device
         self.server = self.partition.server
         _check_layer_names([self.device, self.server])
+        for adversary in self.adversaries:
+            adversary.meet(self.device)
         boundary_shapes = [tuple(spec.shape[1:]) for spec in self.partition.boundary.tensors]
         self.regularizer_states = [r.state(self.partition.boundary) for r in self.regularizers]
         self.roster = Roster(self.adversaries, boundary_shapes, tuple(self.device.inputs[0].shape[1:]), pool)
@@ -183,9 +185,8 @@ class AdversarialTrainer(AdversarialStep):
         """
         _check_distribution(1)
         check_not_empty(x)
-        if isinstance(y, Mapping):
-            for adversary in self.adversaries:
-                adversary.check_values(y)
+        for adversary in self.adversaries:
+            adversary.check_values(x, y if isinstance(y, Mapping) else {})
         if class_weight != self.class_weight:
             self.class_weight, self.train_function = class_weight, None  # the weights are part of the compiled step
         watched = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else [TrainingWatch(), *_as_list(callbacks)]

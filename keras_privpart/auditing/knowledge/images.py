@@ -27,7 +27,7 @@ def as_images(x: np.ndarray) -> np.ndarray:
     low, high = float(np.min(x)), float(np.max(x))
     if not (low >= 0.0 and high <= 1.0):
         raise AuditError(
-            f"Received images from {low:.4g} to {high:.4g}; expected floats in [0, 1] or uint8. Keep the pictures in [0, 1] and do any "
-            "other scaling inside the model, with a keras.layers.Rescaling in front."
+            f"Received images from {low:.4g} to {high:.4g}; expected floats in [0, 1] or uint8. Give pixels from 0 to 255 as they are, as "
+            "uint8, also to a model that takes floats: Keras casts them. Do other scaling inside the model, with keras.layers.Rescaling."
         )
     return x.astype("float32", copy=False)

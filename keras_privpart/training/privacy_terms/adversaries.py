@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_privpart import arguments
@@ -15,9 +16,10 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import copy_model
 from keras_privpart.partitioning.graphs.names import traceable
 from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
-from keras_privpart.training.privacy_terms.class_values import checked_classes
+from keras_privpart.training.privacy_terms.checked_targets import checked_classes, checked_pictures
 from keras_privpart.training.privacy_terms.goals import Goal, Reversal
 from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
+from keras_privpart.value_range import checked_range, pictures, resolved
 
 Shapes = Sequence[tuple[int | None, ...]]
 
@@ -57,8 +59,11 @@ class Adversary(abc.ABC):
     def target(self, x: Any, private: Mapping[str, Any]) -> Any:
         """What to predict, from the input `x` and the batch's private attributes."""
 
-    def check_values(self, targets: Mapping[str, Any]) -> None:  # noqa: B027 - most adversaries have nothing to check
-        """Raises `TrainingError` for whole arrays of targets, by key, of which no batch could be used. Missing ones are not looked at."""
+    def meet(self, device: keras.Model) -> None:  # noqa: B027 - most adversaries need to know nothing about the model
+        """Is told whose inputs it will read, before it is asked for targets."""
+
+    def check_values(self, x: Any, targets: Mapping[str, Any]) -> None:  # noqa: B027 - most adversaries have nothing to check
+        """Raises `TrainingError` for whole arrays of inputs and targets, by key, that do not fit; streams are left out."""
 
     @abc.abstractmethod
     def error(self, target: Any, prediction: Any) -> tf.Tensor:
@@ -101,7 +106,9 @@ class ReconstructionAdversary(Adversary):
         goal, optimizer, steps: see `Adversary`.
         network: a model of your own instead, from the boundary (a list of tensors where there are several) to the image in [0, 1].
             The trainer takes a copy of it with its weights.
-        value_range: the least and the largest value of a pixel of floating-point images; whole numbers are scaled by their dtype.
+        value_range: the least and the largest value of a pixel as the model takes it, such as (0, 255); by default what a `Rescaling` or
+            `Normalization` at the model's front tells (`keras_privpart.value_range`), else [0, 1]. uint8 needs none. The images are
+            scaled for the decoder, which answers in [0, 1], never for the model.
 
     References:
         Chi et al., "Privacy Partitioning: Protecting User Data During the Deep Learning Inference Phase", arXiv 1812.02863, 2018.
@@ -119,17 +126,24 @@ class ReconstructionAdversary(Adversary):
         optimizer: Any = None,
         steps: int = 0,
         network: keras.Model | None = None,
-        value_range: Sequence[float] = (0.0, 1.0),
+        value_range: Sequence[float] | None = None,
     ) -> None:
         super().__init__(weight, name, goal, optimizer, steps)
         if loss not in self.LOSSES:
             raise TrainingError(f"Received loss={loss!r}; expected one of {', '.join(self.LOSSES)}. Choose one of them.")
-        if len(value_range) != 2 or not value_range[0] < value_range[1]:
-            raise TrainingError(f"Received value_range={value_range!r}; expected (least, largest), such as (-1.0, 1.0).")
         self.loss = loss
         self.size = size
         self.network = network
-        self.value_range = (float(value_range[0]), float(value_range[1]))
+        self.value_range = None if value_range is None else checked_range(value_range, TrainingError)
+        self._range, self._is_inferred = resolved(None, self.value_range, TrainingError)
+
+    def meet(self, device: keras.Model) -> None:
+        self._range, self._is_inferred = resolved(device, self.value_range, TrainingError)
+
+    def check_values(self, x: Any, targets: Mapping[str, Any]) -> None:
+        first = next(iter(tf.nest.flatten(x)), None)
+        if isinstance(first, np.ndarray) and first.dtype.kind in "fi":
+            pictures(first, self._range, self._is_inferred, TrainingError)
 
     def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
         if len(input_shape) != 3 or None in input_shape:
@@ -143,11 +157,9 @@ class ReconstructionAdversary(Adversary):
 
     def target(self, x: Any, private: Mapping[str, Any]) -> Any:
         image = tf.convert_to_tensor(tf.nest.flatten(x)[0])
-        if not image.dtype.is_floating:
+        if image.dtype in (tf.uint8, tf.uint16):
             return tf.image.convert_image_dtype(image, tf.float32)
-        low, high = self.value_range
-        image = tf.cast(image, tf.float32)
-        return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
+        return checked_pictures(image, self._range, self._is_inferred)
 
     def error(self, target: Any, prediction: Any) -> tf.Tensor:
         prediction = tf.cast(prediction, tf.float32)
@@ -162,7 +174,7 @@ class ReconstructionAdversary(Adversary):
 
     def get_config(self) -> dict[str, Any]:
         network = None if self.network is None else keras.saving.serialize_keras_object(self.network)
-        own = {"loss": self.loss, "size": self.size, "network": network, "value_range": list(self.value_range)}
+        own = {"loss": self.loss, "size": self.size, "network": network, "value_range": self.value_range and list(self.value_range)}
         return {**self._base_config(), **own}
 
 
@@ -232,7 +244,7 @@ class AttributeAdversary(Adversary):
         z = inputs if len(inputs) > 1 else inputs[0]
         return keras.Model(z, keras.ops.stack([head(z) for head in heads], axis=1), name=name)
 
-    def check_values(self, targets: Mapping[str, Any]) -> None:
+    def check_values(self, x: Any, targets: Mapping[str, Any]) -> None:
         if self.attribute in targets:
             self.target(None, targets)
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import keras_privpart as kp
 from keras_privpart.errors import TrainingError
-from keras_privpart.training.privacy_terms.class_values import checked_classes
+from keras_privpart.training.privacy_terms.checked_targets import checked_classes
 
 HALF = np.arange(8) % 2
 WRONG = {

@@ -1,4 +1,4 @@
-"""Values of a private attribute as class indices: what else they may be is refused by name, before it trains the wrong thing."""
+"""Private attributes as class indices, inputs as pictures: what else they may be is refused by name, before it trains the wrong thing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.errors import TrainingError
+from keras_privpart.value_range import HINT, Range, pictures
 
 _HINT = "Map them, each once: np.unique(values, return_inverse=True)[1]."
 # Begins the message of an assertion in a graph, where no error of our own can be raised.
-_MARK = "keras_privpart attribute: "
+_MARK = "keras_privpart targets: "
 
 
 def checked_classes(attribute: str, values: Any, classes: int) -> tf.Tensor:
@@ -46,6 +47,29 @@ def checked_classes(attribute: str, values: Any, classes: int) -> tf.Tensor:
     message = f"{_MARK}Received a value of the attribute {attribute!r} that is no class; {expected}. {_HINT} Found:"
     with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), [message, tf.boolean_mask(values, wrong)], summarize=3)]):
         return tf.identity(indices)
+
+
+def checked_pictures(images: Any, value_range: Range, is_inferred: bool) -> tf.Tensor:
+    """`images` `[batch, h, w, c]` in `value_range` as pictures in [0, 1], float32.
+
+    Raises:
+        TrainingError: outside of a graph, values beyond the range, or scaled already. In a graph an error that `translated` knows.
+    """
+    images = tf.convert_to_tensor(images)
+    if tf.executing_eagerly():
+        return tf.convert_to_tensor(pictures(images.numpy(), value_range, is_inferred, TrainingError))
+    values = tf.cast(images, tf.float32)
+    low, high = tf.reduce_min(values), tf.reduce_max(values)
+    has_fractions = tf.reduce_any(values != tf.round(values))
+    least, largest = value_range
+    slack = 1e-3 * (largest - least)
+    inside = (low >= least - slack) & (high <= largest + slack)
+    if largest - least > 100:
+        inside &= ~(has_fractions & (high <= 1.001) & (low >= -1.001))
+    said = "as the model's front says" if is_inferred else "as value_range says"
+    message = f"{_MARK}Received pictures outside of {least:g} to {largest:g}, {said}, or scaled already. {HINT} Found:"
+    with tf.control_dependencies([tf.debugging.Assert(inside, [message, low, high])]):
+        return tf.clip_by_value((values - least) / (largest - least), 0.0, 1.0)
 
 
 def translated(error: tf.errors.InvalidArgumentError) -> TrainingError | None:
