@@ -131,11 +131,11 @@ class Experiment:
 
         seeds = range(self.seeds(name))
         defended, records = zip(*(self.model(cut, name, seed) for seed in seeds), strict=True)
-        references = [self.model(cut, UNDEFENDED, seed)[0] for seed in seeds]
+        references, plain = zip(*(self.model(cut, UNDEFENDED, seed) for seed in seeds), strict=True)
         self.clock.check()
         spent = time.process_time()
         report = kp.audit(
-            references if name == UNDEFENDED else list(defended),
+            references if name == UNDEFENDED else defended,
             subset(self.data.train, self.scale.attackers),
             subset(self.data.test, self.scale.victims),
             self.task.private,
@@ -158,6 +158,7 @@ class Experiment:
             "cut": cut,
             "defence": name,
             "accuracy": sum(record["accuracy"] for record in records) / len(records),
+            "undefended_accuracy": sum(record["accuracy"] for record in plain) / len(plain),
             "device_share": _device_share(defended[0]),
             "train_seconds": [record["processor_seconds"] for record in records],
             "audit_seconds": round(time.process_time() - spent, 1),

@@ -60,7 +60,6 @@ def page(runs: Mapping[str, Sequence[Row]]) -> str:
 def section(rows: Sequence[Row]) -> str:
     """One task at one scale: a table of what leaks of the picture, and one for everything else that was attacked."""
     lines = [f"## {rows[0]['title']}", "", _setting(rows[0]), ""]
-    plain = {row["cut"]: row["accuracy"] for row in rows if row["defence"] == UNDEFENDED}
     header = (
         "cut",
         "defence",
@@ -75,7 +74,7 @@ def section(rows: Sequence[Row]) -> str:
         "bits beyond the class",
         "strongest decoder",
     )
-    lines.append(_table(header, (_row(row, plain.get(row["cut"])) for row in rows if PICTURES in row["summary"]["kinds"])))
+    lines.append(_table(header, (_row(row) for row in rows if PICTURES in row["summary"]["kinds"])))
     kinds = dict.fromkeys(kind for row in rows for kind in row["summary"]["kinds"] if kind != PICTURES and "re-ident" not in kind)
     for kind in kinds:
         found = [row for row in rows if kind in row["summary"]["kinds"]]
@@ -103,13 +102,12 @@ def draw(runs: Mapping[str, Sequence[Row]]) -> Any:
     known: dict[str, int] = {}
     shown: dict[str, Any] = {}
     for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.values(), strict=True):
-        plain = next(row for row in rows if row["defence"] == UNDEFENDED)
         for row in rows:
             found = row["summary"]["kinds"].get(PICTURES)
-            if row["cut"] != plain["cut"] or found is None or found["leakage"] is None:
+            if row["cut"] != rows[0]["cut"] or found is None or found["leakage"] is None:
                 continue
             i = known.setdefault(row["defence"], len(known))
-            drop = 100 * (plain["accuracy"] - row["accuracy"])
+            drop = 100 * (row["undefended_accuracy"] - row["accuracy"])
             style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
             after = found["looks"].get(LOOKS, {}).get("leakage")
             if after is not None:
@@ -133,10 +131,10 @@ def _setting(row: Row) -> str:
     )
 
 
-def _row(row: Row, plain: float | None) -> Sequence[str]:
+def _row(row: Row) -> Sequence[str]:
     summary = row["summary"]
     found, named = summary["kinds"][PICTURES], summary["kinds"].get(IN_CLASS)
-    drop = "" if plain is None else f"{round(100 * (plain - row['accuracy']), 1) + 0.0:.1f}"  # no -0.0
+    drop = f"{round(100 * (row['undefended_accuracy'] - row['accuracy']), 1) + 0.0:.1f}"  # no -0.0
     return (
         f"`{row['cut']}`",
         row["defence"],
