@@ -13,6 +13,7 @@ from keras_privpart.errors import PrivPartError
 
 # In the order of the workflow, each with its line in the overview. `cli/commands/<name>.py` holds the command, as `<name>`.
 _COMMANDS = {
+    "protect": "Cut, train and audit a model in one go, and say what was chosen and why.",
     "cuts": "List every valid cut of a model with its costs.",
     "partition": "Cut a model into a device half and a server half.",
     "train": "Train a run's partition, undefended and defended.",
@@ -65,7 +66,8 @@ def main() -> None:
     """Privacy partitioning for Keras: keep a few layers on the device, serve the rest, and measure what leaks.
 
     \b
-    Cut, train, audit, export, serve and query:
+    All in one go, or cut, train, audit, export, serve and query:
+      privpart-keras protect examples.models:lenet --dataset mnist --out runs/mnist
       privpart-keras cuts examples.models:lenet
       privpart-keras partition examples.models:lenet --out runs/mnist
       privpart-keras train runs/mnist --dataset mnist

@@ -1,7 +1,7 @@
 """A run's folder: the partition, then what each command adds for the next one.
 
 runs/<name>/
-  device.keras, server.keras, ...   `partition`: the plain halves
+  device.keras, server.keras, ...   `partition`: the plain halves; `protect` leaves all of these
   train.json                        `train`: data, recipe, defence, history
   training.png                      `train`: the defended training's course, where matplotlib is installed
   undefended/, defended/            `train`: both trained partitions
@@ -39,6 +39,12 @@ def write_training(run: Path, pair: TrainedPair, source: DataSource, record: dic
         pair.defended.save(stage / DEFENDED)
         body = {"schema": _SCHEMA, "data": asdict(source), **record}
         (stage / TRAIN_RECORD).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+
+
+def check_new(run: Path, overwrite: bool) -> None:
+    """Raises before any work is done if there is something where a new run shall be."""
+    if run.exists() and not overwrite:
+        raise ModelError(f"{run} is there already; pass --overwrite to replace it, or give another folder.")
 
 
 def check_partitioned(run: Path) -> None:

@@ -1,8 +1,9 @@
-"""Training a run's partition twice: what `train` does, and each job of a sweep."""
+"""Training a run's partition twice: what `train` and `protect` do, and each job of a sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from .defence_options import DefenceSource
 
 if TYPE_CHECKING:
     from keras_privpart.datasets import Dataset
+    from keras_privpart.protecting.protect import Intention
+    from keras_privpart.training.recipe import Progress, TrainedPair
 
 PICTURE = "training.png"
 
@@ -28,18 +31,42 @@ def train_run(
     from keras_privpart.training.recipe import Recipe, train_pair
 
     recipe, defence = Recipe(**recipe_options), defending.defence(data.classes, source.private_names)
-    with progress_bar(2 * recipe.epochs, "train") as bar:
+    with _epochs(2 * recipe.epochs) as progress:
+        pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress)
+    history = _history(pair)
+    record = {"recipe": dict(recipe_options), "defence": {**defence.describe(), "options": asdict(defending)}, "history": history}
+    run_folder.write_training(run, pair, source, record, overwrite)
+    _draw(pair.defended_history, run / PICTURE)
+    return history
+
+
+def train_intended(run: Path, plan: Intention, source: DataSource, overwrite: bool) -> TrainedPair:
+    """Trains what `protect` has chosen and writes a run as `partition` and `train` leave it, with the choices in its record."""
+    trainings = 1 if plan.recipe.initial == "pretrained" else 2
+    with _epochs(trainings * plan.recipe.epochs) as progress:
+        pair = plan.trained(progress)
+    history, choices = _history(pair), [asdict(choice) for choice in plan.choices]
+    record = {"recipe": asdict(plan.recipe), "defence": plan.defence.describe(), "history": history, "choices": choices}
+    plan.parts.save(run, overwrite=overwrite)
+    run_folder.write_training(run, pair, source, record, overwrite)
+    _draw(pair.defended_history, run / PICTURE)
+    return pair
+
+
+@contextlib.contextmanager
+def _epochs(total: int) -> Iterator[Progress]:
+    """A bar over so many epochs."""
+    with progress_bar(total, "train") as bar:
 
         def progress(which: str, epoch: int, logs: dict[str, float]) -> None:
             bar.set_postfix_str(f"{which}, epoch {epoch}: accuracy {logs.get('val_accuracy', float('nan')):.3f}")
             bar.update(1)
 
-        pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress)
-    history = {"undefended": pair.undefended_history, "defended": pair.defended_history}
-    record = {"recipe": dict(recipe_options), "defence": {**defence.describe(), "options": asdict(defending)}, "history": history}
-    run_folder.write_training(run, pair, source, record, overwrite)
-    _draw(pair.defended_history, run / PICTURE)
-    return history
+        yield progress
+
+
+def _history(pair: TrainedPair) -> dict[str, dict[str, list[float]]]:
+    return {"undefended": pair.undefended_history, "defended": pair.defended_history}
 
 
 def _draw(history: Mapping[str, list[float]], path: Path) -> None:

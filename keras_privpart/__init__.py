@@ -28,6 +28,7 @@ _HOME = {
     "PrivPartError": "errors",
     "PrivacyMonitor": "training.callbacks",
     "Problem": "partitioning.graphs.problems",
+    "Protected": "protecting.protected",
     "QuantizeChannel": "channels",
     "ReconstructionAdversary": "training.privacy_terms.adversaries",
     "RestartAdversaries": "training.callbacks",
@@ -40,6 +41,7 @@ _HOME = {
     "erase": "training.closed_form.erasing",
     "export": "exporting.bundle",
     "partition": "partitioning.partition",
+    "protect": "protecting.protect",
     "with_bottleneck": "partitioning.partition",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "PrivPartError",
     "PrivacyMonitor",
     "Problem",
+    "Protected",
     "QuantizeChannel",
     "ReconstructionAdversary",
     "RestartAdversaries",
@@ -89,6 +92,7 @@ __all__ = [
     "export",
     "goals",
     "partition",
+    "protect",
     "recipes",
     "regularizers",
     "schedules",
@@ -111,6 +115,8 @@ if TYPE_CHECKING:
     from keras_privpart.partitioning.graphs.problems import Problem
     from keras_privpart.partitioning.halves import Partition
     from keras_privpart.partitioning.partition import check_cut, partition, with_bottleneck
+    from keras_privpart.protecting.protect import protect
+    from keras_privpart.protecting.protected import Protected
     from keras_privpart.threat_model import ThreatModel
     from keras_privpart.training import recipes
     from keras_privpart.training.callbacks import PrivacyMonitor, RestartAdversaries

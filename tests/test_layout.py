@@ -36,9 +36,10 @@ RANKS = {
     "value_range": 3,
     "training": 4,
     "auditing": 5,
-    "exporting": 6,
-    "serving": 7,
-    "cli": 8,
+    "protecting": 6,
+    "exporting": 7,
+    "serving": 8,
+    "cli": 9,
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
 from keras_privpart import arguments
@@ -28,7 +27,7 @@ def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples,
     if not partitions:
         raise AuditError("Received no partition; expected one, or several of one architecture. Give what is to be audited.")
     for partition in partitions:
-        inputs = [t.name for t in keras.tree.flatten(partition.model.input)]
+        inputs = [t.name for t in partition.model.inputs]
         if len(inputs) > 1 or partition.public_inputs:
             raise AuditError(f"Received a model with the inputs {inputs}; expected one. Audits of several inputs are not supported yet.")
     boundaries = list(dict.fromkeys(str(partition.boundary) for partition in partitions))

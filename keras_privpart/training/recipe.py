@@ -126,8 +126,7 @@ def train_pair(
     Raises:
         TrainingError: the model has several outputs, or a label is no class of the model's output.
     """
-    task_loss(parts.model, train.x)  # raises for models whose loss it cannot guess
-    _check_labels(parts.model, train, test)
+    check_pair(parts, train, test)
 
     def announce(name: str) -> Callable[[int, dict[str, float]], None] | None:
         return None if progress is None else lambda epoch, logs: progress(name, epoch, logs)
@@ -141,6 +140,12 @@ def train_pair(
     start, teacher = (parts, None) if defence.distillation is None else (undefended, undefended)
     defended, defended_history = _fit(start, train, test, recipe, defence, announce("defended"), recipe.initial, teacher)
     return TrainedPair(undefended, defended, history, defended_history)
+
+
+def check_pair(parts: Partition, train: Samples, test: Samples) -> None:
+    """Raises `TrainingError`, before anything is trained, for what `train_pair` cannot train."""
+    task_loss(parts.model, train.x)  # raises for models whose loss it cannot guess
+    _check_labels(parts.model, train, test)
 
 
 def _fit(

@@ -1,0 +1,194 @@
+"""`protect`: a defended partition of a model and its audit in one call, every choice made, explained, and open to be overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from keras_privpart.auditing.audit import audit
+from keras_privpart.auditing.plan import planned
+from keras_privpart.auditing.settings import AuditSettings
+from keras_privpart.auditing.settings import Progress as AuditProgress
+from keras_privpart.datasets import TASK, Samples
+from keras_privpart.errors import TrainingError
+from keras_privpart.partitioning.cuts import cuts
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.partition import At, partition, with_bottleneck
+from keras_privpart.protecting import choosing
+from keras_privpart.protecting.choosing import Choice
+from keras_privpart.protecting.protected import Protected
+from keras_privpart.training import recipes
+from keras_privpart.training.recipe import Defence, Progress, Recipe, TrainedPair, check_pair, train_pair
+from keras_privpart.training.task import count_classes, unscored
+
+Bottleneck = int | Literal["auto"] | None
+
+
+@dataclass(frozen=True)
+class Intention:
+    """What `protect` is about to do, all choices made and all that can be checked before training checked.
+
+    Attributes:
+        parts: the plain cut of the given model.
+        train, test: the examples.
+        private: keys of the attributes to hide.
+        recipe: how to train.
+        defence: of the defended one.
+        choices: what was settled, and why.
+    """
+
+    parts: Partition
+    train: Samples
+    test: Samples
+    private: tuple[str, ...]
+    recipe: Recipe
+    defence: Defence
+    choices: tuple[Choice, ...]
+
+    def trained(self, progress: Progress | None = None) -> TrainedPair:
+        """Trains both partitions; hours, for a large model."""
+        return train_pair(self.parts, self.train, self.test, self.recipe, self.defence, progress)
+
+
+def protect(
+    model: Any,
+    train: Any,
+    test: Any,
+    private: Sequence[str] = (),
+    *,
+    at: At = None,
+    bottleneck: Bottleneck = "auto",
+    recipe: str | Defence | None = None,
+    trained: bool | None = None,
+    epochs: int = 10,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    seeds: int = 3,
+    attacks: Any = None,
+    looks: Sequence[int] = (1, 16),
+    attack_epochs: int | None = None,
+    progress: Progress | None = None,
+    audit_progress: AuditProgress | None = None,
+    **auditing: Any,
+) -> Protected:
+    """Cuts a model, trains it to hide its inputs and the private attributes, attacks it with fresh attackers, and says all in words.
+
+    Where you say nothing else: the cut is the advisor's; 32 features cross, or fewer; the recipe follows from what there is to hide, and
+    learns from the model as it is given. A model whose accuracy on `test` is near that of a guess is taken for untrained, and both
+    partitions are trained. `print` the result.
+
+    Args:
+        model: a functional or Sequential classifier with one input, trained or not; it is not changed.
+        train: examples to train on, which the attackers learn from as well: `Samples`, `(x, targets)` arrays, or a `tf.data.Dataset` of
+            batches of such pairs, with `targets` the task's labels or a mapping of `"task"` and private attributes. Pictures
+            `[n, h, w, c]` as uint8 or as floats in [0, 1].
+        test: in the same form, none of them in `train`: for accuracies, and as the attackers' victims.
+        private: keys of the attributes to hide, whole numbers from 0.
+        at: where to cut, as for `partition`.
+        bottleneck: features that cross in all; None for as many as at the cut.
+        recipe: a name of `recipes.NAMES`, or a `Defence` of your own.
+        trained: whether the model is trained already, where its accuracy should not decide.
+        epochs, batch_size, learning_rate, seed: of the training, as in `Recipe`.
+        seeds, attacks, looks: of the audit, as for `audit`.
+        attack_epochs: `epochs` of `audit`.
+        progress: called after every epoch of the training, as for `train_pair`.
+        audit_progress: `progress` of `audit`.
+        **auditing: more arguments of `audit`, such as `cache="runs/cache"`.
+
+    Raises:
+        ModelError, CutError: the model cannot be cut, or not there; or a bottleneck that does not fit.
+        TrainingError: the task is no classification, a label or an attribute no class, or there is no such recipe.
+        AuditError: the data cannot be attacked. All of these before any training.
+
+    Example:
+        >>> result = protect(model, (x, {"task": y, "Male": a}), test, private=["Male"])
+        >>> print(result)
+        >>> kp.export(result.partition, "saved_models/faces", audit=result.report)
+    """
+    wanted = {"seeds": seeds, "attacks": attacks, "looks": looks, "epochs": attack_epochs, "seed": seed, **auditing}
+    plan = intended(
+        model,
+        train,
+        test,
+        private,
+        at=at,
+        bottleneck=bottleneck,
+        recipe=recipe,
+        trained=trained,
+        training=Recipe(epochs, batch_size, learning_rate, seed=seed),
+        auditing=wanted,
+    )
+    pair = plan.trained(progress)
+    report = audit(
+        pair.defended,
+        plan.train,
+        plan.test,
+        plan.private,
+        pair.undefended,
+        **{"trained_on": plan.train, "progress": audit_progress, **wanted},
+    )
+    return Protected(pair.defended, pair.undefended, report, plan.choices)
+
+
+def intended(
+    model: Any,
+    train: Any,
+    test: Any,
+    private: Sequence[str],
+    *,
+    at: At,
+    bottleneck: Bottleneck,
+    recipe: str | Defence | None,
+    trained: bool | None,
+    training: Recipe,
+    auditing: dict[str, Any],
+) -> Intention:
+    """Makes every choice and checks all that can be checked before training; see `protect`."""
+    train, test, private = Samples.of(train), Samples.of(test), tuple(private)
+    parts, cut = _cut(model, at)
+    planned(AuditSettings(parts, train, test, private, **auditing))  # raises before hours of training, not after
+    wrong = unscored(parts.model)
+    if wrong is not None:
+        raise TrainingError(f"Can't protect this model: {wrong}. Train another kind of task with AdversarialTrainer, then audit it.")
+    check_pair(parts, train, test)
+    classes = {TASK: count_classes(parts.model), **choosing.classes_of(private, train, test)}
+    started, start = choosing.trained_already(parts.model, test, trained)
+    defence, named = _defence(recipe, train.x, classes, private)
+    defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=recipe is not None)
+    how = replace(training, initial="pretrained" if started else None)
+    return Intention(parts, train, test, private, how, defence, (start, cut, narrow, named))
+
+
+def _cut(model: Any, at: At) -> tuple[Partition, Choice]:
+    """The halves of a copy, so that the caller's model stays as it is."""
+    if at is None:
+        chosen = cuts(model).choose()
+        return partition(model, chosen, independent=True), choosing.advised_cut(chosen.address, chosen.reason)
+    parts = partition(model, at, independent=True)
+    return parts, choosing.given_cut(" + ".join(parts.boundary.sources))
+
+
+def _defence(recipe: str | Defence | None, x: np.ndarray, classes: dict[str, int], private: tuple[str, ...]) -> tuple[Defence, Choice]:
+    if isinstance(recipe, Defence):
+        return recipe, choosing.given_recipe("a defence of your own")
+    if recipe is not None:
+        return recipes.named(recipe, classes, private), choosing.given_recipe(recipe)
+    name, choice = choosing.recipe_for(x, private)
+    return recipes.named(name, classes, private), choice
+
+
+def _narrowed(defence: Defence, parts: Partition, x: np.ndarray, bottleneck: Bottleneck, own: bool) -> tuple[Defence, Choice]:
+    """The defence with as many features as shall cross. A recipe of the caller's own without a bottleneck gets none unasked."""
+    if bottleneck == "auto" and own and (defence.bottleneck is None or defence.bottleneck != choosing.BOTTLENECK):
+        features, choice = defence.bottleneck, replace(choosing.given_features(defence.bottleneck), why="the recipe has it so")
+    elif bottleneck == "auto":
+        features, choice = choosing.features_to_cross(parts, x)
+    else:
+        features, choice = bottleneck, choosing.given_features(bottleneck)
+    if features is not None:
+        with_bottleneck(parts, features, defence.bottleneck_over, expand=defence.expand)  # raises where it does not fit
+    return replace(defence, bottleneck=features), choice
