@@ -223,7 +223,7 @@ def _check_labels(model: keras.Model, train: Samples, test: Samples) -> None:
         if len(wrong):
             raise TrainingError(
                 f"Received the label {wrong[0]} in the {name} data; expected 0 to {classes - 1}, for the model's output "
-                f"{model.output_names[0]!r} has {classes} classes. Choose another task, or a model with more outputs."
+                f"{model.layers[-1].name!r} has {classes} classes. Choose another task, or a model with more outputs."
             )
 
 
