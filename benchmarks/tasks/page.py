@@ -102,12 +102,13 @@ def draw(runs: Mapping[str, Sequence[Row]]) -> Any:
     known: dict[str, int] = {}
     shown: dict[str, Any] = {}
     for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.values(), strict=True):
-        for row in rows:
+        drops = [100 * (row["undefended_accuracy"] - row["accuracy"]) for row in rows]
+        axes.set_xlim(min(0, *drops) - 0.25, max(0, *drops) + 0.5)
+        for row, drop in zip(rows, drops, strict=True):
             found = row["summary"]["kinds"].get(PICTURES)
             if row["cut"] != rows[0]["cut"] or found is None or found["leakage"] is None:
                 continue
             i = known.setdefault(row["defence"], len(known))
-            drop = 100 * (row["undefended_accuracy"] - row["accuracy"])
             style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
             after = found["looks"].get(LOOKS, {}).get("leakage")
             if after is not None:
