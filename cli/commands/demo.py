@@ -29,6 +29,7 @@ NOISE = 0.5
 WEIGHT = 0.5
 TOLERANCE = 1e-4
 DOUBLINGS = 1
+ATTACKS = ("kernel posterior", "linkage, same class", "decoder, deep, mixed", "decoder, medium, mse", "decoder, small, ssim")
 
 
 @click.command(short_help="Run the whole chain on scikit-learn's digits, in a few minutes.")
@@ -140,6 +141,7 @@ def _audit(pair: TrainedPair, data: Dataset, seeds: int, seed: int) -> AuditRepo
             data.test,
             reference=pair.undefended,
             seeds=seeds,
+            attacks=ATTACKS,
             doublings=DOUBLINGS,
             trained_on=data.train,
             seed=seed,
@@ -206,10 +208,10 @@ def _beside(report: AuditReport) -> list[str]:
             value = best.boundary[best.headline].value
             after = f"{looks} look{'s' if looks > 1 else ''} at the same picture"
             if best.headline == "rank_1":
-                lines.append(f"After {after}, the right one of up to 100 is named in {value:.0%} ({kind}).")
+                lines.append(f"After {after}, the right one of up to 100 of its class is named in {value:.0%}.")
             elif looks > 1:
                 leakage = "undefined" if best.leakage.value is None else f"{best.leakage.value:.2f}"
-                lines.append(f"After {after} the strongest attack is at {value:.3f}, leakage {leakage}.")
+                lines.append(f"After {after} the strongest attack's picture is at {value:.3f}, leakage {leakage}.")
     if report.bits is not None:
         lines += [
             f"Bits that cross in {b.looks} look{'s' if b.looks > 1 else ''}: at least {b.at_least.value:.1f}." for b in report.bits.looks
