@@ -9,7 +9,8 @@ import time
 import pytest
 
 PROGRAM = """
-import ctypes, threading, time
+import ctypes, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run as a shell's background job
 from concurrent.futures import ThreadPoolExecutor
 from keras_privpart.cli.interruption import interruptible
 
@@ -39,10 +40,13 @@ command()
 def test_ctrl_c_ends_a_command(body):
     program = PROGRAM.replace("BODY", body)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "begun\n"
-        time.sleep(0.2)
-        os.kill(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        try:
+            assert process.stdout.readline() == "begun\n"
+            time.sleep(0.2)
+            os.kill(process.pid, signal.SIGINT)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert error == "\nStopped. Run it again.\n"
 
