@@ -20,10 +20,11 @@ PrivPartError
     ├── ServerUnavailableError         nobody answers
     ├── SecureConnectionError          the two sides do not agree on TLS or on each other's certificates
     ├── DeadlineExceededError          no answer in time
-    ├── ServerNotFoundError            the server has no such model, version or label
+    ├── ServerNotFoundError            the server has no such model or version
     ├── RequestRefusedError            the server refuses the request as it stands
     ├── PermissionRefusedError         the server refuses the caller
     ├── ServerOverloadedError          the server has no room for the request
+    │   └── ServerBusyError            all of its threads are taken; the request was not read
     ├── ServerFailedError              the server failed inside
     └── EngineError                    a server that cannot be started or has died
 """
@@ -125,6 +126,10 @@ class PermissionRefusedError(ServingError):
 
 class ServerOverloadedError(ServingError):
     """The server has no room for the request."""
+
+
+class ServerBusyError(ServerOverloadedError):
+    """All threads of the server are taken; it has not read the request."""
 
 
 class ServerFailedError(ServingError):

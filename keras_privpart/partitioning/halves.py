@@ -170,6 +170,13 @@ class Partition:
         left_out = dict.fromkeys(optional_inputs(self.model))
         if isinstance(x, Mapping) and set(x) <= set(names) <= {*x, *left_out}:
             return {**left_out, **x}
+        structure = input_structure(self.model)
+        if not _same_keys(structure, x):
+            got = sorted(map(str, x)) if isinstance(x, Mapping) else "a dict inside with other keys"
+            raise VerificationError(
+                f"Received the inputs {got}; expected those of the model, {', '.join(names)}. Give a dict by these names, "
+                "or a list in their order."
+            )
         values = keras.tree.flatten(x)
         if len(values) != len(names):
             raise VerificationError(f"Received {len(values)} inputs; expected the {len(names)} of the model: {', '.join(names)}.")
@@ -198,6 +205,16 @@ def _one_for_each(channel: keras.layers.Layer | Sequence[keras.layers.Layer], co
     if len(layers) != count:
         raise ChannelError(f"Received {len(layers)} channels; expected {count}, one for each floating-point tensor of the boundary.")
     return layers
+
+
+def _same_keys(structure: Any, x: Any) -> bool:
+    """Whether dicts in `x` have the keys that `structure` has at their place, so that flattening takes both in one order."""
+    if isinstance(structure, Mapping) or isinstance(x, Mapping):
+        both = isinstance(structure, Mapping) and isinstance(x, Mapping) and set(structure) == set(x)
+        return both and all(_same_keys(structure[key], x[key]) for key in structure)
+    if isinstance(structure, (list, tuple)) and isinstance(x, (list, tuple)) and len(structure) == len(x):
+        return all(_same_keys(inner, value) for inner, value in zip(structure, x, strict=True))
+    return True
 
 
 def _fits(spec: TensorSpec, tensor: Any) -> bool:

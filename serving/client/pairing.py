@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from keras_privpart.contract import CHECKED_OUTPUT, CHECKED_SIGNATURE, PAIR_INPUT, PAIR_OUTPUT, PAIR_SIGNATURE, STRING, Contract, TensorSpec
-from keras_privpart.errors import PairMismatchError, ServerNotFoundError, ServingError
+from keras_privpart.errors import PairMismatchError, RequestRefusedError, ServerNotFoundError, ServingError
 
 from ..wire import messages, tensors
 from ..wire.readiness import AVAILABLE
@@ -19,8 +19,11 @@ from ..wire.transport import METADATA, PREDICT, STATUS
 _SIGNATURES = "signature_def"
 
 
-def name_model(spec: Any, contract: Contract, label: str | None) -> None:
-    """Fills in a ModelSpec: the contract's model and version, or the label that should name that version."""
+def name_model(spec: Any, contract: Contract, label: str | None = None) -> None:
+    """Fills in a ModelSpec: the contract's model and version, or the label that should name that version.
+
+    Only the question for signatures asks by label; what follows asks for the version that the answer named, since a label may move.
+    """
     spec.name = contract.name
     if label is None:
         spec.version.value = contract.version
@@ -48,7 +51,7 @@ def check_pair(transport: Any, contract: Contract, label: str | None, remaining:
     _compare(contract, "input", contract.boundary.tensors, serve.inputs, exact=True)
     # What TensorFlow knows of an output's shape can be less than what Keras knows.
     _compare(contract, "output", (*contract.outputs, TensorSpec(CHECKED_OUTPUT, (None,), STRING)), serve.outputs, exact=False)
-    fingerprint = yield from _fingerprint(transport, contract, label, remaining())
+    fingerprint = yield from _fingerprint(transport, contract, remaining())
     if fingerprint != contract.fingerprint:
         raise _mismatch(
             contract, f"its fingerprint is {fingerprint[:12]!r}..., this device half belongs to {contract.fingerprint[:12]!r}..."
@@ -89,7 +92,14 @@ def check_answer(contract: Contract, named: Any, count: int) -> None:
 def _signatures(transport: Any, contract: Contract, label: str | None, timeout: float) -> Steps[Mapping[str, Any]]:
     request = messages.GetModelMetadataRequest(metadata_field=[_SIGNATURES])
     name_model(request.model_spec, contract, label)
-    response = yield Send(transport, METADATA, request, timeout)
+    try:
+        response = yield Send(transport, METADATA, request, timeout)
+    except RequestRefusedError as error:
+        if label is None or not str(error).rstrip(".").endswith(label):
+            raise
+        raise RequestRefusedError(
+            f"{error} The server knows no label {label!r}: give it one with `privpart-keras promote`, or leave label= out."
+        ) from error.__cause__
     if response.model_spec.version.value != contract.version:
         raise _mismatch(contract, f"it answers for version {response.model_spec.version.value}")
     try:
@@ -98,9 +108,9 @@ def _signatures(transport: Any, contract: Contract, label: str | None, timeout: 
         raise _mismatch(contract, f"its signatures cannot be read ({error})") from error
 
 
-def _fingerprint(transport: Any, contract: Contract, label: str | None, timeout: float) -> Steps[str]:
+def _fingerprint(transport: Any, contract: Contract, timeout: float) -> Steps[str]:
     request = messages.PredictRequest()
-    name_model(request.model_spec, contract, label)
+    name_model(request.model_spec, contract)
     request.model_spec.signature_name = PAIR_SIGNATURE
     tensors.encode(np.zeros(1, np.int32), request.inputs[PAIR_INPUT])
     response = yield Send(transport, PREDICT, request, timeout)

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from keras_privpart.contract import CHECKED_OUTPUT, CHECKED_SIGNATURE, Contract
-from keras_privpart.errors import DeadlineExceededError, ServerFailedError, ServerNotFoundError, ServerUnavailableError, ServingError
+from keras_privpart.errors import (
+    DeadlineExceededError,
+    ServerBusyError,
+    ServerFailedError,
+    ServerNotFoundError,
+    ServerUnavailableError,
+    ServingError,
+)
 
 from ..wire import messages, tensors
 from ..wire.readiness import wait_until_available
@@ -34,14 +41,20 @@ class Link:
         self.transport = transport
         # A new object at every doubt: what was asked before the doubt arose confirms nothing, in whatever thread it was asked.
         self.doubt = object()
-        self._confirmed: object | None = None
+        self._confirmed: tuple[object, int] | None = None
 
     @property
     def paired(self) -> bool:
-        return self._confirmed is self.doubt
+        """Whether nothing has given rise to doubt since the server showed its pair: no failure, and no lost connection."""
+        return self._confirmed is not None and self._confirmed == self.state
 
-    def confirm(self, doubt: object) -> None:
-        self._confirmed = doubt
+    @property
+    def state(self) -> tuple[object, int]:
+        return self.doubt, self.transport.connection()
+
+    def confirm(self, state: tuple[object, int]) -> None:
+        """Takes what `state` was before the server was asked."""
+        self._confirmed = state
 
     def suspect(self) -> None:
         self.doubt = object()
@@ -140,7 +153,7 @@ class Session:
         self.check_process()
         self.contract.boundary.check(boundary)
         request = messages.PredictRequest()
-        name_model(request.model_spec, self.contract, self.label)
+        name_model(request.model_spec, self.contract)
         request.model_spec.signature_name = CHECKED_SIGNATURE
         for name in self.contract.boundary.names:
             tensors.encode(boundary[name], request.inputs[name])
@@ -152,8 +165,9 @@ class Session:
                 yield from self._confirm_pair(link, end)
                 response = yield Send(link.transport, PREDICT, request, _remaining(end))
                 return self._read(response, len(next(iter(boundary.values()))))
-            except ServerUnavailableError:
-                link.suspect()  # another server may be there after a restart
+            except (ServerUnavailableError, ServerBusyError) as error:
+                if isinstance(error, ServerUnavailableError):
+                    link.suspect()  # another server may be there after a restart
                 pause = next(pauses)
                 if time.monotonic() + pause >= end:
                     raise
@@ -178,7 +192,7 @@ class Session:
                 yield from wait_until_available(link.transport, self.contract.name, self.contract.version, left)
                 try:
                     yield from self._confirm_pair(link, end)
-                except ServerUnavailableError:  # gone again
+                except (ServerUnavailableError, ServerBusyError):  # gone again
                     pause = next(pauses)
                     if time.monotonic() + pause >= end:
                         raise
@@ -196,9 +210,9 @@ class Session:
     def _confirm_pair(self, link: Link, end: float) -> Steps[None]:
         """Makes sure that the server holds this pair's server half, unless that is known."""
         if not link.paired:
-            doubt = link.doubt
+            state = link.state
             yield from check_pair(link.transport, self.contract, self.label, lambda: _remaining(end))
-            link.confirm(doubt)
+            link.confirm(state)
 
     def _read(self, response: Any, count: int) -> Arrays:
         specs = {spec.name: spec for spec in self.contract.outputs}

@@ -11,7 +11,7 @@ import grpc
 
 from keras_privpart.errors import ServerUnavailableError, ServingError
 
-from .handshake import tls_problem
+from .handshake import connection_problem
 from .loopback import is_loopback
 from .tls import Tls
 from .tracing import trace_headers
@@ -76,7 +76,9 @@ class GrpcTransport(Transport):
     ) -> None:
         self._address, self._tls, self._answered = address, tls, False
         self._channel = _channel(grpc, address, max_message_bytes, tls, token)
+        self._core = _core(self._channel)
         self._calls = _calls(self._channel)
+        self._lost = _Losses()
 
     def send(self, method: Method, request: Any, timeout: float) -> Any:
         try:
@@ -84,12 +86,20 @@ class GrpcTransport(Transport):
         except grpc.RpcError as error:
             problem = translate(error.code(), error.details(), self._address)
             if isinstance(problem, ServerUnavailableError) and not self._answered:
-                problem = tls_problem(self._address, self._tls, timeout) or problem
+                problem = connection_problem(self._address, self._tls, timeout) or problem
             raise problem from error
         except ValueError as error:  # gRPC's way to say that the channel is closed
             raise ServingError(f"{self._address}: {error} Make a new client.") from error
-        self._answered = True
+        self._answered = self._lost.ready = True
         return answer
+
+    def connection(self) -> int:
+        if self._core is None:
+            return 0
+        try:
+            return self._lost.seen(self._core.check_connectivity_state(False) == grpc.ChannelConnectivity.READY.value[0])
+        except ValueError:  # closed, as the next message will say
+            return self._lost.seen(False)
 
     def close(self) -> None:
         self._channel.close()
@@ -104,6 +114,7 @@ class AsyncGrpcTransport(AsyncTransport):
         self._address, self._tls, self._answered = address, tls, False
         self._channel = _channel(grpc.aio, address, max_message_bytes, tls, token)
         self._calls = _calls(self._channel)
+        self._lost = _Losses()
 
     async def send(self, method: Method, request: Any, timeout: float) -> Any:
         try:
@@ -111,15 +122,42 @@ class AsyncGrpcTransport(AsyncTransport):
         except grpc.RpcError as error:
             problem = translate(error.code(), error.details(), self._address)
             if isinstance(problem, ServerUnavailableError) and not self._answered:
-                problem = await asyncio.to_thread(tls_problem, self._address, self._tls, timeout) or problem
+                problem = await asyncio.to_thread(connection_problem, self._address, self._tls, timeout) or problem
             raise problem from error
         except grpc.aio.UsageError as error:
             raise ServingError(f"{self._address}: {error} Make a new client.") from error
-        self._answered = True
+        self._answered = self._lost.ready = True
         return answer
+
+    def connection(self) -> int:
+        return self._lost.seen(self._channel.get_state() is grpc.ChannelConnectivity.READY)
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+class _Losses:
+    """Counts how often a channel was found to have left READY. Of several addresses behind one name, it is ready while one is."""
+
+    def __init__(self) -> None:
+        self.ready = False  # when last seen, or answered over
+        self._count = 0
+
+    def seen(self, ready: bool) -> int:
+        if self.ready and not ready:
+            self._count += 1
+        self.ready = ready
+        return self._count
+
+
+def _core(channel: Any) -> Any:
+    """gRPC's own channel inside one of `grpc`, and inside what instrumentation wraps around it; `None` where there is none.
+
+    It is the only one that can be asked for its state: `grpc.Channel.subscribe` tells it later, from a thread.
+    """
+    while isinstance(channel, grpc.Channel):
+        channel = getattr(channel, "_channel", None)
+    return channel
 
 
 def _channel(kind: ModuleType, address: str, max_message_bytes: int, tls: Tls | None, token: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""Says why an encrypted connection cannot be made: gRPC tells `UNAVAILABLE` for a server that is down and for one that is not trusted."""
+"""Says why a connection cannot be made: gRPC tells `UNAVAILABLE` for servers that are down, that are not trusted, and of another kind."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import re
 import socket
 import ssl
 
-from keras_privpart.errors import SecureConnectionError
+from keras_privpart.errors import RequestRefusedError, SecureConnectionError
 
 from .tls import Tls
 
 _HOST_PORT = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:]+)\]|(?P<host>[^:/]+)):(?P<port>\d+)")
 _LONGEST_SECONDS = 2.0
 _SILENCE_SECONDS = 0.5
+# RFC 9113, section 3.4: the client's first bytes and its settings, here none.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_WORDS = b"HTTP/1."
 
 
-def tls_problem(address: str, tls: Tls | None, timeout: float) -> SecureConnectionError | None:
+def connection_problem(address: str, tls: Tls | None, timeout: float) -> SecureConnectionError | RequestRefusedError | None:
     """Shakes hands with the server once, as the channel would.
 
     Args:
@@ -24,14 +27,29 @@ def tls_problem(address: str, tls: Tls | None, timeout: float) -> SecureConnecti
         timeout: seconds, of which at most two are taken.
 
     Returns:
-        What stands in the way; `None` if that is not TLS, or is not known.
+        What stands in the way; `None` if that is neither TLS nor a port that speaks HTTP/1.1, or is not known.
     """
     found = _HOST_PORT.fullmatch(address.removeprefix("dns:///"))
     if found is None:
         return None
     host, port = found["six"] or found["host"], int(found["port"])
     reason = _reason(host, port, tls, min(timeout, _LONGEST_SECONDS))
+    if reason is None and tls is None and _speaks_http1(host, port, min(timeout, _LONGEST_SECONDS)):
+        return RequestRefusedError(
+            f"{address}: the port speaks HTTP/1.1, as TensorFlow Serving's REST port does, and gRPC was tried. "
+            "Use the gRPC port, or transport='rest'."
+        )
     return None if reason is None else SecureConnectionError(f"{address}: {reason}")
+
+
+def _speaks_http1(host: str, port: int, timeout: float) -> bool:
+    """Whether the server answers what begins every HTTP/2 connection as one of HTTP/1 does: in words."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as plain:
+            plain.sendall(_PREFACE)
+            return plain.recv(len(_WORDS), socket.MSG_WAITALL) == _WORDS
+    except OSError:
+        return False
 
 
 def _reason(host: str, port: int, tls: Tls | None, timeout: float) -> str | None:

@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from keras_privpart.errors import DeadlineExceededError, ServerFailedError, ServerNotFoundError, ServerUnavailableError, ServingError
+from keras_privpart.errors import (
+    DeadlineExceededError,
+    ServerBusyError,
+    ServerFailedError,
+    ServerNotFoundError,
+    ServerUnavailableError,
+    ServingError,
+)
 
 from . import messages
 from .steps import Send, Sleep, Steps
@@ -54,7 +61,7 @@ def _problem(transport: Any, name: str, version: int, timeout: float) -> Steps[S
     request.model_spec.version.value = version
     try:
         response = yield Send(transport, STATUS, request, timeout)
-    except (ServerUnavailableError, DeadlineExceededError, ServerNotFoundError) as error:
+    except (ServerUnavailableError, ServerBusyError, DeadlineExceededError, ServerNotFoundError) as error:
         return error
     for status in response.model_version_status:
         if status.version == version and status.state == AVAILABLE:

@@ -11,6 +11,7 @@ import http.client
 import json
 import queue
 import re
+import selectors
 import socket
 import ssl
 import threading
@@ -21,7 +22,7 @@ import grpc
 import numpy as np
 
 from keras_privpart.contract import CHECKED_OUTPUT, PAIR_OUTPUT, STRING, Contract
-from keras_privpart.errors import SecureConnectionError, ServerFailedError, ServerUnavailableError, ServingError
+from keras_privpart.errors import RequestRefusedError, SecureConnectionError, ServerFailedError, ServerUnavailableError, ServingError
 
 from . import messages, tensors
 from .grpc_transport import channel_credentials
@@ -55,6 +56,7 @@ _ALIASES = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF"}
 _DT = {f"DT_{_ALIASES.get(name, name.upper())}": wire.number for name, wire in tensors.WIRE_TYPES.items()}
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
 _IDLE_CONNECTIONS = 16
+_OTHER_PROTOCOL = (http.client.BadStatusLine, http.client.UnknownProtocol, http.client.LineTooLong)
 
 
 def http_code(status: int) -> grpc.StatusCode:
@@ -102,6 +104,7 @@ class RestTransport(Transport):
         self._under_way: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._lost = 0
 
     def send(self, method: Method, request: Any, timeout: float) -> Any:
         path, body = _REQUESTS[method](request)
@@ -121,6 +124,18 @@ class RestTransport(Transport):
             return self._read(method, answer)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ServerFailedError(f"{self._address}: the answer to {path} is not TensorFlow Serving's ({error!r}).") from error
+
+    def connection(self) -> int:
+        """Drops idle connections that the server has ended, and counts them: whoever takes their place may be another server."""
+        with self._lock:
+            idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+            for connection in idle:
+                if connection.sock is not None and _ended(connection.sock):
+                    connection.close()
+                    self._lost += 1
+                else:
+                    self._idle.put_nowait(connection)
+            return self._lost
 
     def close(self) -> None:
         with self._lock:
@@ -203,6 +218,10 @@ class RestTransport(Transport):
     def _failure(self, error: Exception) -> ServingError:
         if isinstance(error, ssl.SSLError):
             return SecureConnectionError(f"{self._address}: {error}. Check that the address speaks TLS, and tls=.")
+        if isinstance(error, _OTHER_PROTOCOL) and not isinstance(error, http.client.RemoteDisconnected):
+            return RequestRefusedError(
+                f"{self._address}: the port does not speak HTTP/1.1; gRPC ports do not. Use the REST port, or transport='grpc'."
+            )
         return ServerUnavailableError(f"{self._address}: UNAVAILABLE: {error!r}. Check the address, and that the server is up.")
 
     def _read(self, method: Method, answer: dict[str, Any]) -> Any:
@@ -235,8 +254,18 @@ class AsyncRestTransport(AsyncTransport):
     async def send(self, method: Method, request: Any, timeout: float) -> Any:
         return await asyncio.to_thread(self._transport.send, method, request, timeout)
 
+    def connection(self) -> int:
+        return self._transport.connection()
+
     async def close(self) -> None:
         self._transport.close()
+
+
+def _ended(sock: socket.socket) -> bool:
+    """Whether there is anything to read on an idle connection: its end, or what nobody asked for."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _predict_request(request: Any) -> tuple[str, bytes]:

@@ -12,6 +12,7 @@ from keras_privpart.errors import (
     DeadlineExceededError,
     PermissionRefusedError,
     RequestRefusedError,
+    ServerBusyError,
     ServerFailedError,
     ServerNotFoundError,
     ServerOverloadedError,
@@ -64,6 +65,9 @@ STATUS_ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.UNAUTHENTICATED: PermissionRefusedError,
 }
 
+# What gRPC's servers answer without reading the request.
+_BUSY = "Server Threadpool Exhausted"
+
 _HINTS: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAVAILABLE: "Check the address, and that the server is up.",
     grpc.StatusCode.DEADLINE_EXCEEDED: "Raise timeout, or send smaller batches.",
@@ -88,8 +92,12 @@ class Transport(ABC):
             timeout: seconds.
 
         Raises:
-            ServingError: the subclass says what went wrong. `ServerUnavailableError` alone is worth another try.
+            ServingError: the subclass says what went wrong. `ServerUnavailableError` and `ServerBusyError` are worth another try.
         """
+
+    def connection(self) -> int:
+        """Connections lost so far, as far as is known. Where it has grown, another server may answer now. 0 where nobody can tell."""
+        return 0
 
     @abstractmethod
     def close(self) -> None:
@@ -98,6 +106,10 @@ class Transport(ABC):
 
 class AsyncTransport(ABC):
     """`Transport` for asyncio."""
+
+    def connection(self) -> int:
+        """As `Transport.connection`."""
+        return 0
 
     @abstractmethod
     async def send(self, method: Method, request: Any, timeout: float) -> Any:
@@ -111,5 +123,7 @@ class AsyncTransport(ABC):
 def translate(code: grpc.StatusCode, details: str | None, address: str) -> ServingError:
     """The library's error for a gRPC status."""
     reason = (details or "no details").rstrip(".")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason == _BUSY:  # a message above the limit has the same code
+        return ServerBusyError(f"{address}: {code.name}: {reason}. Send fewer requests at once, or give the server more threads.")
     hint = f" {_HINTS[code]}" if code in _HINTS else ""
     return STATUS_ERRORS[code](f"{address}: {code.name}: {reason}.{hint}")

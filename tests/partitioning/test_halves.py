@@ -54,6 +54,27 @@ class TestVerify:
     def test_takes_inputs_by_name(self, parts):
         parts.verify({"x": X})
 
+    def test_other_names_are_refused_and_do_not_swap(self):
+        a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+        hidden = layers.Concatenate(name="hidden")([layers.Dense(2)(a), layers.Dense(2)(b)])
+        parts = kp.partition(keras.Model([b, a], layers.Dense(1)(hidden)), at="hidden")
+        one, two = X[:, :3], X[:, 3:]
+        assert [np.array_equal(x, want) for x, want in zip(parts.device_inputs({"a": one, "b": two}), (two, one), strict=True)] == [
+            True
+        ] * 2
+        with pytest.raises(
+            VerificationError, match=r"Received the inputs \['A', 'B'\]; expected those of the model, b, a\. Give a dict by"
+        ):
+            parts.device_inputs({"A": one, "B": two})
+
+    def test_keys_of_the_models_own_structure_are_taken(self):
+        given = {"left": keras.Input((3,), name="a"), "right": keras.Input((3,), name="b")}
+        hidden = layers.Concatenate(name="hidden")(list(given.values()))
+        parts = kp.partition(keras.Model(given, layers.Dense(1)(hidden)), at="hidden")
+        parts.verify({"left": X[:, :3], "right": X[:, 3:]})
+        with pytest.raises(VerificationError, match=r"Received the inputs \['left', 'wrong'\]"):
+            parts.verify({"left": X[:, :3], "wrong": X[:, 3:]})
+
     def test_wrong_number_of_inputs(self, parts):
         with pytest.raises(VerificationError, match="Received 2 inputs; expected the 1 of the model: x"):
             parts.verify([X, X])

@@ -1,6 +1,9 @@
 """Servers that are not the device half's partner: refused, and no tensor sent."""
 
+import asyncio
+import threading
 from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -8,8 +11,9 @@ import pytest
 
 import keras_privpart as kp
 from keras_privpart import errors
-from keras_privpart.serving import Client, LocalServer
+from keras_privpart.serving import AsyncClient, Client, LocalServer
 from keras_privpart.serving.wire import messages, tensors
+from keras_privpart.serving.wire.client_metrics import NoMetrics
 from keras_privpart.serving.wire.transport import Transport
 
 
@@ -85,6 +89,116 @@ def test_wrong_model_or_version(parts, server, images, tmp_path, change, text):
             client.predict(images)
         with pytest.raises(errors.ServerNotFoundError, match=r"Not ready within 0.2 s: .*NOT_FOUND"):
             client.wait_for_ready(0.2)
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_a_server_that_is_swapped_behind_a_live_address_gets_no_boundary(bundle, other, images, kind, monkeypatch):
+    """No request fails in between: the lost connection alone makes the client ask for the pair again."""
+    taken = []
+    with LocalServer(bundle.path, rest_port=0) as server:
+        ports = {"port": server.port, "rest_port": int(server.rest_address.rsplit(":", 1)[1])}
+        client = Client(bundle.path, server.address if kind == "grpc" else server.rest_address, transport=kind)
+        client.predict(images[:1])
+    with client, LocalServer(other.path, **ports) as stranger:
+        find = stranger.models.find
+        monkeypatch.setattr(stranger.models, "find", lambda request: taken.append(request) or find(request))
+        with pytest.raises(errors.PairMismatchError, match=r"Nothing was sent\. The device half is out of date"):
+            client.predict(images[:1])
+    assert taken
+    assert all(getattr(request.model_spec, "signature_name", "") != "serve_checked" for request in taken)
+
+
+def test_a_server_that_is_swapped_gets_nothing_from_asyncio_either(bundle, other, images, monkeypatch):
+    taken = []
+
+    async def use():
+        with LocalServer(bundle.path) as server:
+            client = AsyncClient(bundle.path, server.address)
+            await client.predict(images[:1])
+        async with client:
+            with LocalServer(other.path, server.port) as stranger:
+                find = stranger.models.find
+                monkeypatch.setattr(stranger.models, "find", lambda request: taken.append(request) or find(request))
+                with pytest.raises(errors.PairMismatchError, match="Nothing was sent"):
+                    await client.predict(images[:1])
+
+    asyncio.run(use())
+    assert taken
+    assert all(getattr(request.model_spec, "signature_name", "") != "serve_checked" for request in taken)
+
+
+def test_a_label_is_resolved_once_and_the_version_asked_for(parts, other_parts, images, tmp_path, record_of):
+    """When the label moves, the version goes on being asked for; when that is gone, nothing is sent."""
+    kp.export(parts, tmp_path / "b", name="faces", max_batch_size=4)
+    bundle = kp.export(other_parts, tmp_path / "b", name="faces", version=2, max_batch_size=4)
+    with LocalServer(bundle.path) as server:
+        recorder = record_of(server.address)
+        with Client(bundle.path, recorder.address, version=1, label="stable") as client:
+            want = client.predict(images[:1])
+            server.models.load({1, 2}, {"stable": 2})
+            np.testing.assert_array_equal(client.predict(images[:1]), want)
+            assert {(p.model_spec.version.value, p.model_spec.version_label) for p in recorder.predictions()} == {(1, "")}
+            server.models.load({2}, {"stable": 2})
+            with pytest.raises(errors.ServerNotFoundError, match="The device half is out of date"):
+                client.predict(images[:1])
+            with pytest.raises(errors.PairMismatchError, match=r"it answers for version 2\. .*The device half is out of date"):
+                client.predict(images[:1])
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_an_unknown_label_gets_a_hint(bundle, images, kind):
+    with LocalServer(bundle.path, rest_port=0) as server:
+        address = server.address if kind == "grpc" else server.rest_address
+        with (
+            Client(bundle.path, address, label="beta", transport=kind) as client,
+            pytest.raises(errors.RequestRefusedError, match="knows no label 'beta': give it one with `privpart-keras promote`"),
+        ):
+            client.predict(images[:1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("grpc", r"the port speaks HTTP/1\.1, .* Use the gRPC port, or transport='rest'"),
+        ("rest", r"the port does not speak HTTP/1\.1; .* Use the REST port, or transport='grpc'"),
+    ],
+)
+def test_the_other_port_is_told_at_once(bundle, images, kind, text):
+    """Not tried again: no pause comes before the error."""
+    tries = Tries()
+    with LocalServer(bundle.path, rest_port=0) as server:
+        wrong = server.rest_address if kind == "grpc" else server.address
+        with Client(bundle.path, wrong, transport=kind, metrics=tries) as client:
+            with pytest.raises(errors.RequestRefusedError, match=text) as caught:
+                client.predict(images[:1])
+            assert "\\x" not in str(caught.value)
+    assert tries.count == 0
+
+
+class Tries(NoMetrics):
+    """Counts what is tried again, and acts on it."""
+
+    def __init__(self, act=lambda: None):
+        self.count, self.act = 0, act
+
+    def retry(self):
+        self.count += 1
+        self.act()
+
+
+def test_a_server_without_a_free_thread_is_asked_again(bundle, images, monkeypatch):
+    held, free = threading.Event(), threading.Event()
+    tries = Tries(free.set)
+    with LocalServer(bundle.path, workers=1) as server, Client(bundle.path, server.address, metrics=tries, timeout=60) as client:
+        want = client.predict(images[:1])
+        find = server.models.find
+        monkeypatch.setattr(server.models, "find", lambda request: (held.set(), free.wait(60), find(request))[2])
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.predict, images[:1])
+            assert held.wait(60)
+            np.testing.assert_array_equal(client.predict(images[:1]), want)
+            np.testing.assert_array_equal(first.result(), want)
+    assert tries.count
 
 
 def test_a_server_of_another_kind(bundle, images):

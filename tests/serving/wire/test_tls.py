@@ -14,7 +14,7 @@ import pytest
 from keras_privpart import errors
 from keras_privpart.serving import AsyncClient, Client, LocalServer, ServerTls, Tls, make_certificates, start
 from keras_privpart.serving.servers import certificates
-from keras_privpart.serving.wire.handshake import tls_problem
+from keras_privpart.serving.wire.handshake import connection_problem
 
 
 def now():
@@ -218,8 +218,8 @@ def test_asyncio_says_the_same(bundle, server, keys, images):
 
 
 def test_a_server_that_is_down_is_no_disagreement(keys):
-    assert tls_problem("127.0.0.1:1", Tls.of(keys), 1.0) is None
-    assert tls_problem("unix:/nowhere", None, 1.0) is None
+    assert connection_problem("127.0.0.1:1", Tls.of(keys), 1.0) is None
+    assert connection_problem("unix:/nowhere", None, 1.0) is None
 
 
 # Tokens.
