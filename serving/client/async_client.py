@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,17 +14,15 @@ import numpy as np
 from keras_privpart import arguments
 from keras_privpart.errors import ArgumentError
 
-from ..wire.client_metrics import Metrics, NoMetrics
 from ..wire.steps import run_async
-from ..wire.tls import Tls
-from ..wire.transport import MAX_MESSAGE_BYTES, AsyncTransport
+from ..wire.transport import AsyncTransport
+from .base_client import BaseClient
 from .client import Answer
-from .connecting import addresses_of, async_transports_to
+from .connecting import async_transports_to
 from .progress import progress_bar
-from .session import Session
 
 
-class AsyncClient:
+class AsyncClient(BaseClient[AsyncTransport]):
     """Queries a served bundle from asyncio. Make it and use it in one event loop; the device half runs in a thread beside it.
 
     Arguments and errors are those of `Client`; a transport of your own is an `AsyncTransport`.
@@ -35,42 +32,7 @@ class AsyncClient:
         ...     scores = await client.predict(x)
     """
 
-    def __init__(
-        self,
-        bundle_path: str | Path,
-        address: str | Sequence[str],
-        *,
-        timeout: float = 10.0,
-        version: int | None = None,
-        label: str | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-        tls: Tls | str | Path | None = None,
-        token: str | None = None,
-        transport: AsyncTransport | str = "grpc",
-        device_format: str | None = None,
-        noise_key: bytes | str | Path | None = None,
-        metrics: Metrics | None = None,
-    ) -> None:
-        addresses = addresses_of(address)
-        self._session = Session(
-            bundle_path,
-            timeout=timeout,
-            version=version,
-            label=label,
-            max_message_bytes=max_message_bytes,
-            device_format=device_format,
-            noise_key=noise_key,
-        )
-        self.contract = self._session.contract
-        self.address = ", ".join(addresses)
-        self.timeout = timeout
-        self._metrics = NoMetrics() if metrics is None else metrics
-        self._transports: list[Any] = (
-            [transport]
-            if isinstance(transport, AsyncTransport)
-            else async_transports_to(addresses, transport, self.contract, max_message_bytes, tls, token)
-        )
-        self._session.connect(self._transports)
+    _own, _made = AsyncTransport, staticmethod(async_transports_to)
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,18 +14,16 @@ import numpy as np
 from keras_privpart import arguments
 from keras_privpart.errors import ArgumentError
 
-from ..wire.client_metrics import Metrics, NoMetrics
 from ..wire.steps import run
-from ..wire.tls import Tls
-from ..wire.transport import MAX_MESSAGE_BYTES, Transport
-from .connecting import addresses_of, transports_to
+from ..wire.transport import Transport
+from .base_client import BaseClient
+from .connecting import transports_to
 from .progress import progress_bar
-from .session import Session
 
 Answer = np.ndarray | dict[str, np.ndarray]
 
 
-class Client:
+class Client(BaseClient[Transport]):
     """Queries a served bundle.
 
     It fails closed: the bundle's files are compared with the contract before the device half is loaded; each server must show
@@ -66,42 +63,7 @@ class Client:
         ...     scores = client.predict(x)
     """
 
-    def __init__(
-        self,
-        bundle_path: str | Path,
-        address: str | Sequence[str],
-        *,
-        timeout: float = 10.0,
-        version: int | None = None,
-        label: str | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-        tls: Tls | str | Path | None = None,
-        token: str | None = None,
-        transport: Transport | str = "grpc",
-        device_format: str | None = None,
-        noise_key: bytes | str | Path | None = None,
-        metrics: Metrics | None = None,
-    ) -> None:
-        addresses = addresses_of(address)
-        self._session = Session(
-            bundle_path,
-            timeout=timeout,
-            version=version,
-            label=label,
-            max_message_bytes=max_message_bytes,
-            device_format=device_format,
-            noise_key=noise_key,
-        )
-        self.contract = self._session.contract
-        self.address = ", ".join(addresses)
-        self.timeout = timeout
-        self._metrics = NoMetrics() if metrics is None else metrics
-        self._transports: list[Any] = (
-            [transport]
-            if isinstance(transport, Transport)
-            else transports_to(addresses, transport, self.contract, max_message_bytes, tls, token)
-        )
-        self._session.connect(self._transports)
+    _own, _made = Transport, staticmethod(transports_to)
 
     def __enter__(self) -> Client:
         return self
