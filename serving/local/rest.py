@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -58,11 +59,33 @@ class RestServer:
         self._thread.join()
 
 
-def _server_class(host: str) -> type[ThreadingHTTPServer]:
+class _Server(ThreadingHTTPServer):
+    """Ends its connections when it is closed, as those of a server that is gone end."""
+
+    def __init__(self, *args: Any) -> None:
+        self._open: set[Any] = set()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for connection in tuple(self._open):
+            with contextlib.suppress(OSError):  # it has just ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+
+def _server_class(host: str) -> type[_Server]:
     """For the family of addresses that `host` is of; `localhost` and other names are looked up by the system."""
     if ":" not in host:
-        return ThreadingHTTPServer
-    return type("IPv6Server", (ThreadingHTTPServer,), {"address_family": socket.AF_INET6})
+        return _Server
+    return type("IPv6Server", (_Server,), {"address_family": socket.AF_INET6})
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,8 +13,7 @@ from .tls import Tls
 _HOST_PORT = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:]+)\]|(?P<host>[^:/]+)):(?P<port>\d+)")
 _LONGEST_SECONDS = 2.0
 _SILENCE_SECONDS = 0.5
-# RFC 9113, section 3.4: the client's first bytes and its settings, here none.
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_ASKED = b"GET / HTTP/1.1\r\nHost: server\r\nConnection: close\r\n\r\n"
 _WORDS = b"HTTP/1."
 
 
@@ -43,10 +42,10 @@ def connection_problem(address: str, tls: Tls | None, timeout: float) -> SecureC
 
 
 def _speaks_http1(host: str, port: int, timeout: float) -> bool:
-    """Whether the server answers what begins every HTTP/2 connection as one of HTTP/1 does: in words."""
+    """Whether the server answers a request of HTTP/1.1 as such, which a gRPC port does not."""
     try:
         with socket.create_connection((host, port), timeout=timeout) as plain:
-            plain.sendall(_PREFACE)
+            plain.sendall(_ASKED)
             return plain.recv(len(_WORDS), socket.MSG_WAITALL) == _WORDS
     except OSError:
         return False

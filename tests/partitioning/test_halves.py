@@ -67,6 +67,7 @@ class TestVerify:
         ):
             parts.device_inputs({"A": one, "B": two})
 
+    @pytest.mark.filterwarnings("ignore:When providing .inputs. as a dict:UserWarning")  # Keras, of names that differ from the keys
     def test_keys_of_the_models_own_structure_are_taken(self):
         given = {"left": keras.Input((3,), name="a"), "right": keras.Input((3,), name="b")}
         hidden = layers.Concatenate(name="hidden")(list(given.values()))
