@@ -65,6 +65,7 @@ setup(
         "protobuf>=4.25",
         "scikit-learn>=1.7",
         "scipy>=1.11",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require=EXTRAS,

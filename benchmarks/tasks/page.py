@@ -27,8 +27,9 @@ Made by `python benchmarks/tasks/page.py` from `benchmarks/results/tasks/*/*/row
 `python benchmarks/tasks/TASK.py --scale SCALE --minutes N`, which goes on where its files end. What is not there has not been run.
 
 How to read the tables. Every number about privacy comes from fresh attackers on the frozen device half, given more effort until more
-gained nothing; of all attacks of a kind the strongest counts. *Leakage* is (attack - floor) / (ceiling - floor) of the score, where the
-floor is the same attack on the decision alone, the class that the server names, and the ceiling the same on an undefended boundary: 0
+gained nothing, or up to the limit of the run; of all attacks of a kind the strongest counts. *Leakage* is
+(attack - floor) / (ceiling - floor) of the score, where the floor is the same attack on the decision alone, the class that the server
+names, and the ceiling the same on an undefended boundary: 0
 is nothing beyond the decision, 1 as much as without a defence; in brackets a 95 % interval, after the semicolon the leakage beyond all
 that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise out. *Named among 100*: how
 often an attacker who knows the device half names the picture that was sent among a hundred of its class; chance is 1 %. *Bits* are
