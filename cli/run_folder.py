@@ -2,6 +2,7 @@
 
 runs/<name>/
   device.keras, server.keras, ...   `partition`: the plain halves; `protect` leaves all of these
+  checkpoints/                      `train`, until it is done: its options, and what each training needs to go on after a kill
   train.json                        `train`: data, recipe, defence, history
   training.png                      `train`: the defended training's course, where matplotlib is installed
   undefended/, defended/            `train`: both trained partitions
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 TRAIN_RECORD = "train.json"
 UNDEFENDED, DEFENDED, REPORT, AUDIT_CACHE = "undefended", "defended", "report", "audit-cache"
+CHECKPOINTS = "checkpoints"
+_STARTED = "started.json"
 _SCHEMA = 1
 _PARTITION = "partition.json"
 
@@ -39,6 +43,28 @@ def write_training(run: Path, pair: TrainedPair, source: DataSource, record: dic
         pair.defended.save(stage / DEFENDED)
         body = {"schema": _SCHEMA, "data": asdict(source), **record}
         (stage / TRAIN_RECORD).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+
+
+def started_training(run: Path) -> dict[str, Any] | None:
+    """The options of a training that was broken off in this run, if one was."""
+    path = run / CHECKPOINTS / _STARTED
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] == _SCHEMA:
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in record["options"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise DataError(f"{path} is damaged or of another version; expected what `train` left. Pass --overwrite to train from the start.")
+
+
+def start_training(run: Path, options: Mapping[str, Any]) -> None:
+    """Notes the options of a training that begins, so that it can go on when it is killed; forgets an earlier one."""
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+    (run / CHECKPOINTS).mkdir()
+    atomic.write_text(run / CHECKPOINTS / _STARTED, json.dumps({"schema": _SCHEMA, "options": dict(options)}, indent=2) + "\n")
 
 
 def check_new(run: Path, overwrite: bool) -> None:

@@ -26,13 +26,24 @@ PICTURE = "training.png"
 def train_run(
     run: Path, source: DataSource, data: Dataset, recipe_options: Mapping[str, Any], defending: DefenceSource, overwrite: bool = False
 ) -> dict[str, dict[str, list[float]]]:
-    """Trains the partition in `run` twice and adds both, with a record and a picture; the logs of either, epoch by epoch."""
+    """Trains the partition in `run` twice and adds both, with a record and a picture; the logs of either, epoch by epoch.
+
+    Goes on from checkpoints that an earlier training, with the same arguments, left in `run`.
+    """
+    import keras
+
     from keras_privpart.partitioning.halves import Partition
+    from keras_privpart.training.checkpoints import Checkpoints
     from keras_privpart.training.recipe import Recipe, train_pair
 
-    recipe, defence = Recipe(**recipe_options), defending.defence(data.classes, source.private_names)
-    with _epochs(2 * recipe.epochs) as progress:
-        pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress)
+    recipe = Recipe(**recipe_options)
+    keras.utils.set_random_seed(recipe.seed)  # the channel and the adversaries draw their seeds when they are made
+    defence = defending.defence(data.classes, source.private_names)
+    checkpoints = run / run_folder.CHECKPOINTS
+    done = sum(Checkpoints(checkpoints / name).done for name in (run_folder.UNDEFENDED, run_folder.DEFENDED))
+    trainings = 1 if recipe.initial == "pretrained" else 2
+    with _epochs(trainings * recipe.epochs - done) as progress:
+        pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress, checkpoints)
     history = _history(pair)
     record = {"recipe": dict(recipe_options), "defence": {**defence.describe(), "options": asdict(defending)}, "history": history}
     run_folder.write_training(run, pair, source, record, overwrite)

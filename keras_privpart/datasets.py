@@ -336,8 +336,30 @@ def batches(samples: Samples, batch_size: int, seed: int | None = None) -> Any:
     """
     import tensorflow as tf
 
-    targets = samples.targets[TASK] if set(samples.targets) == {TASK} else dict(samples.targets)
-    dataset = tf.data.Dataset.from_tensor_slices((samples.x, targets))
+    dataset = tf.data.Dataset.from_tensor_slices((samples.x, _plain_targets(samples)))
     if seed is not None:
         dataset = dataset.shuffle(len(samples), seed=seed, reshuffle_each_iteration=True)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int) -> Any:
+    """As `batches`, shuffled, but all epochs from `first` to before `end` in one stream: `fit` takes it with `steps_per_epoch`.
+
+    The order of an epoch follows from the seed and its number alone, so that a training can go on in the middle.
+    """
+    import tensorflow as tf
+
+    columns = tf.nest.map_structure(tf.constant, (samples.x, _plain_targets(samples)))
+
+    def epoch(number: Any) -> Any:
+        order = tf.argsort(tf.random.stateless_uniform([len(samples)], [tf.constant(seed, tf.int64), number]))
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+
+    def gathered(rows: Any) -> Any:
+        return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
+
+    return tf.data.Dataset.range(first, end).flat_map(epoch).map(gathered, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _plain_targets(samples: Samples) -> Any:
+    return samples.targets[TASK] if set(samples.targets) == {TASK} else dict(samples.targets)

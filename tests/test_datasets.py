@@ -261,3 +261,15 @@ X, Y = np.zeros((4, 2), "float32"), np.zeros(4, int)
 def test_what_is_no_set_of_examples_is_named(data, message):
     with pytest.raises(DataError, match=message):
         datasets.Samples.of(data)
+
+
+def test_epochs_in_one_stream_can_begin_in_the_middle():
+    samples = datasets.Samples.of((np.arange(10, dtype="float32"), {"task": np.arange(10), "Male": np.arange(10) % 2}))
+    whole = list(datasets.epochs_of(samples, 4, seed=1, first=0, end=3).as_numpy_iterator())
+    later = list(datasets.epochs_of(samples, 4, seed=1, first=1, end=3).as_numpy_iterator())
+    assert [len(x) for x, _ in whole] == [4, 4, 2] * 3
+    assert all(np.array_equal(a, b) and np.array_equal(s["Male"], t["Male"]) for (a, s), (b, t) in zip(whole[3:], later, strict=True))
+    epochs = [np.concatenate([x for x, _ in whole[i : i + 3]]) for i in (0, 3, 6)]
+    assert all(sorted(order) == list(range(10)) for order in epochs)
+    assert len({tuple(order) for order in epochs}) == 3
+    assert all(np.array_equal(x, targets["task"]) and np.array_equal(x % 2, targets["Male"]) for x, targets in whole)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .. import run_folder
-from ..console import emit, import_tensorflow, json_option, seed_option
+from ..console import emit, import_tensorflow, json_option, say, seed_option
 from ..data_source import DataSource, data_options
 from ..defence_options import DefenceSource, defence_options
 from ..interruption import interruptible
@@ -18,7 +19,7 @@ from ..run_training import train_run
 
 @click.command(short_help="Train a run's partition, undefended and defended.")
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@data_options(required=True)
+@data_options(required=False)
 @click.option("--epochs", type=click.IntRange(min=1), default=10, help="Of each of the two trainings.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Of Adam, falling along a cosine.")
@@ -27,23 +28,51 @@ from ..run_training import train_run
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training of this run.")
 @json_option
-@interruptible("The run is as it was before. Run the same command again.")
-def train(run: Path, overwrite: bool, as_json: bool, pretrained: bool, **options: Any) -> None:
+@click.pass_context
+@interruptible("All whole epochs are kept. Run `privpart-keras train RUN` to go on.")
+def train(ctx: click.Context, run: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Train the partition in RUN twice from the same weights: undefended, as the audit's reference, and defended.
+
+    A training that was killed or stopped goes on with `privpart-keras train RUN`, after its last whole epoch.
 
     \b
     Example:
       privpart-keras train runs/mnist --dataset mnist --epochs 5 --noise 1.0
     """
-    run_folder.check_untrained(run, overwrite)
+    run_folder.check_partitioned(run)
+    started = None if overwrite else run_folder.started_training(run)
+    if started is None:
+        run_folder.check_untrained(run, overwrite)
+        if options["dataset"] is None:
+            raise click.UsageError("Missing option '--dataset': what to train on.")
+        begun = {**options, "overwrite": overwrite}
+    else:
+        say(f"Going on with the training of {run} that was broken off.")
+        _check_as_started(ctx, run, started)
+        options.update(started)
+        overwrite = options.pop("overwrite")
+    pretrained = options.pop("pretrained")
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
     recipe["initial"] = "pretrained" if pretrained else None
     defending = DefenceSource(**{field.name: options.pop(field.name) for field in fields(DefenceSource)})
     source = DataSource(**options)
     import_tensorflow()
-    history = train_run(run, source, source.load(), recipe, defending, overwrite)
+    data = source.load()
+    if started is None:
+        run_folder.start_training(run, begun)
+    history = train_run(run, source, data, recipe, defending, overwrite)
     last = {which: {key: values[-1] for key, values in logs.items()} for which, logs in history.items()}
     emit(as_json, {"run": str(run), **last}, _text(run, last))
+
+
+def _check_as_started(ctx: click.Context, run: Path, started: dict[str, Any]) -> None:
+    """What is given beside RUN must be as it was."""
+    for name, was in started.items():
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params[name] != was:
+            raise click.UsageError(
+                f"The training of {run} that was broken off has --{name.replace('_', '-')} {was}, not {ctx.params[name]}. "
+                "Give RUN alone to go on with it, or --overwrite to train from the start."
+            )
 
 
 def _text(run: Path, last: dict[str, dict[str, float]]) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_privpart.channels import Channel
-from keras_privpart.datasets import TASK, Samples, batches
+from keras_privpart.datasets import TASK, Samples, batches, epochs_of
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.partitioning.partition import with_bottleneck
 from keras_privpart.training.callbacks import RestartAdversaries
+from keras_privpart.training.checkpoints import Checkpoints
 from keras_privpart.training.distillation import Distillation
 from keras_privpart.training.privacy_terms.adversaries import Adversary
 from keras_privpart.training.privacy_terms.regularizers import Regularizer
@@ -112,7 +114,13 @@ class TrainedPair:
 
 
 def train_pair(
-    parts: Partition, train: Samples, test: Samples, recipe: Recipe, defence: Defence = NO_DEFENCE, progress: Progress | None = None
+    parts: Partition,
+    train: Samples,
+    test: Samples,
+    recipe: Recipe,
+    defence: Defence = NO_DEFENCE,
+    progress: Progress | None = None,
+    checkpoints: Path | None = None,
 ) -> TrainedPair:
     """Trains an undefended and a defended copy of `parts`; `parts` itself is left as it is.
 
@@ -122,23 +130,29 @@ def train_pair(
         recipe: how.
         defence: of the defended one.
         progress: called after every epoch.
+        checkpoints: folder to keep a checkpoint of every epoch in; the same call goes on from what an earlier one, that was killed, left
+            there. The caller removes it.
 
     Raises:
-        TrainingError: the model has several outputs, or a label is no class of the model's output.
+        TrainingError: the model has several outputs, a label is no class of the model's output, or the checkpoints are another training's.
     """
     check_pair(parts, train, test)
 
-    def announce(name: str) -> Callable[[int, dict[str, float]], None] | None:
-        return None if progress is None else lambda epoch, logs: progress(name, epoch, logs)
+    def callbacks(name: str) -> list[keras.callbacks.Callback]:
+        chosen: list[keras.callbacks.Callback] = [] if checkpoints is None else [Checkpoints(checkpoints / name)]
+        if progress is not None:
+            tell = progress
+            chosen.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tell(name, epoch + 1, dict(logs or {}))))
+        return chosen
 
     if recipe.initial == "pretrained":
         trainer = _trainer(_own(parts), recipe, NO_DEFENCE, train)
         logs = trainer.evaluate(batches(test, 256), return_dict=True, verbose=0)
         undefended, history = trainer.partition, {f"val_{key}": [float(value)] for key, value in logs.items()}
     else:
-        undefended, history = _fit(parts, train, test, recipe, NO_DEFENCE, announce("undefended"))
+        undefended, history = _fit(parts, train, test, recipe, NO_DEFENCE, callbacks("undefended"))
     start, teacher = (parts, None) if defence.distillation is None else (undefended, undefended)
-    defended, defended_history = _fit(start, train, test, recipe, defence, announce("defended"), recipe.initial, teacher)
+    defended, defended_history = _fit(start, train, test, recipe, defence, callbacks("defended"), recipe.initial, teacher)
     return TrainedPair(undefended, defended, history, defended_history)
 
 
@@ -154,26 +168,28 @@ def _fit(
     test: Samples,
     recipe: Recipe,
     defence: Defence,
-    announce: Callable[[int, dict[str, float]], None] | None,
+    callbacks: Sequence[keras.callbacks.Callback],
     initial: str | None = None,
     teacher: Partition | None = None,
 ) -> tuple[Partition, dict[str, list[float]]]:
     """One of the two trainings: the trained copy, and its logs per epoch."""
     keras.utils.set_random_seed(recipe.seed)
     trainer = _trainer(_narrowed(_own(parts), defence, train, teacher), recipe, defence, train, initial, teacher)
-    callbacks: list[keras.callbacks.Callback] = []
-    if defence.restart_every is not None:
-        callbacks.append(RestartAdversaries(defence.restart_every, recipe.seed))
-    if announce is not None:
-        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: announce(epoch + 1, dict(logs or {}))))
+    restarts = [] if defence.restart_every is None else [RestartAdversaries(defence.restart_every, recipe.seed)]
+    kept = next((callback for callback in callbacks if isinstance(callback, Checkpoints)), None)
+    done = 0 if kept is None else kept.done
     history = trainer.fit(
-        batches(train, recipe.batch_size, seed=recipe.seed),
+        epochs_of(train, recipe.batch_size, recipe.seed, done, recipe.epochs),
         validation_data=batches(test, 256),
         epochs=recipe.epochs,
-        callbacks=callbacks,
+        initial_epoch=done,
+        steps_per_epoch=_steps(train, recipe),
+        callbacks=[*restarts, *callbacks],
         shuffle=False,  # the data set shuffles itself
         verbose=0,
     )
+    if kept is not None:
+        return trainer.partition, kept.history()
     return trainer.partition, {key: [float(v) for v in values] for key, values in history.history.items()}
 
 
@@ -191,7 +207,7 @@ def _trainer(
         distillation=None if teacher is None else defence.distillation,
     )
     averaging = {} if recipe.average is None else {"use_ema": True, "ema_momentum": recipe.average}
-    steps = recipe.epochs * -(-len(train) // recipe.batch_size)
+    steps = recipe.epochs * _steps(train, recipe)
     trainer.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps), **averaging),
         adversary_optimizer=keras.optimizers.Adam(recipe.adversary_learning_rate),
@@ -200,6 +216,11 @@ def _trainer(
         mode=defence.mode,
     )
     return trainer
+
+
+def _steps(train: Samples, recipe: Recipe) -> int:
+    """Of an epoch."""
+    return -(-len(train) // recipe.batch_size)
 
 
 def _narrowed(parts: Partition, defence: Defence, train: Samples, teacher: Partition | None) -> Partition:
