@@ -12,7 +12,8 @@ from task import Task
 from keras_privpart.training import recipes as known
 from keras_privpart.training.recipe import Defence as Row
 
-UNDEFENDED, OURS = "undefended", "bottleneck + noise + bound on the bits (ours)"
+UNDEFENDED, OURS = "undefended", "competing features + noise + bound on the bits (ours)"
+WITH_DECODERS = "bottleneck + noise + decoder adversaries"
 
 
 def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
@@ -23,12 +24,19 @@ def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
         classes: of the task.
     """
     private = dict.fromkeys(task.private, 2)
-    ours = {"bottleneck": task.bottleneck, "noise": task.noise}
+    ours = {"bottleneck": task.bottleneck, "noise": task.noise, "target": task.bits, "distilled": task.distilled > 0}
+    weight = task.bits_weight
+    earlier = {"bottleneck": 32, "noise": 0.5}  # with decoder adversaries, as published before: its noise fits linear features
     rows: dict[str, Callable[[], Row]] = {
         UNDEFENDED: known.undefended,
-        OURS: lambda: known.bits(classes, **ours, target=task.bits, weight=task.bits_weight),
-        "bottleneck + noise + decoder adversaries": lambda: known.reconstruction(private, **ours, weight=task.weight),
-        "bottleneck + noise (ours without the bound)": lambda: known.bottleneck_and_noise(**ours),
+        OURS: lambda: known.bits(classes, **ours, weight=weight),
+        "competing features + noise (ours without the bound)": lambda: known.bits(classes, **ours, weight=0),
+        "linear features + noise + bound on the bits (ours without the competition)": lambda: known.bits(
+            classes, **ours, weight=weight, activation="linear"
+        ),
+        "competing features (ours without noise)": lambda: known.competing_features(task.bottleneck),
+        WITH_DECODERS: lambda: known.reconstruction(private, **earlier, weight=task.weight),
+        "bottleneck + noise": lambda: known.bottleneck_and_noise(**earlier),
         "noise only": known.noise_only,
         "bottleneck only": lambda: known.bottleneck_only(task.bottleneck),
         "NoPeek (distance correlation)": known.nopeek,

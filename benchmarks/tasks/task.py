@@ -13,7 +13,7 @@ class Scale:
 
     Attributes:
         width: channels of the network's first convolution.
-        epochs: of every training, undefended and defended alike.
+        epochs: of every training, undefended and defended alike, but for those that start from the undefended network.
         seeds: trained models of our recipe and of the undefended network; every other row has one.
         audit_seeds: attackers of each kind against every model.
         attacks: names, as `audit(attacks=...)` takes them; None for the standard ones.
@@ -58,6 +58,7 @@ class Task:
         noise: standard deviation of our recipe's Gaussian noise.
         bits: that our recipe lets cross beyond the class before it penalises them.
         bits_weight: of each bit above.
+        distilled: for how many epochs our recipe starts from the undefended network and learns from its answers; 0 to train it as all.
         weight: of the decoder adversaries against the picture.
     """
 
@@ -75,9 +76,10 @@ class Task:
     shift: int = 0
     keep_weights: bool = False
     bottleneck: int = 32
-    noise: float = 0.5
-    bits: float = 2.0
-    bits_weight: float = 0.1
+    noise: float = 0.7
+    bits: float = 1.5
+    bits_weight: float = 0.02
+    distilled: int = 0
     weight: float = 0.3
 
 

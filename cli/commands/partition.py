@@ -17,6 +17,9 @@ from ..model_source import load_model, model_argument
 @click.option("--bottleneck", type=click.IntRange(min=1), help="Features that cross; adds two layers, to be trained.")
 @click.option("--bottleneck-over", type=click.Choice(["place", "example"]), default="place", help="So many at each place, or in all.")
 @click.option(
+    "--bottleneck-activation", type=click.Choice(["linear", "tanh", "softmax"]), default="linear", help="Of the features that cross."
+)
+@click.option(
     "--expand", type=click.Choice(["linear", "dense", "convolutions"]), default="linear", help="What the server makes of a bottleneck."
 )
 @click.option("--device-budget", type=click.FloatRange(min=0), help="Multiply-adds that the device may spend, for the advisor's choice.")
@@ -30,6 +33,7 @@ def partition(
     public_inputs: tuple[str, ...],
     bottleneck: int | None,
     bottleneck_over: str,
+    bottleneck_activation: str,
     expand: str,
     device_budget: float | None,
     network: str | None,
@@ -46,7 +50,12 @@ def partition(
     loaded = load_model(model)
     from keras_privpart.partitioning.partition import partition as cut
 
-    narrow = {"bottleneck": bottleneck, "bottleneck_over": bottleneck_over, "expand": expand}
+    narrow = {
+        "bottleneck": bottleneck,
+        "bottleneck_over": bottleneck_over,
+        "bottleneck_activation": bottleneck_activation,
+        "expand": expand,
+    }
     budget = {"device_budget": device_budget, "network": network}
     parts = cut(loaded, at=list(at) or None, public_inputs=public_inputs, **narrow, **budget)
     parts.save(out, overwrite=overwrite)

@@ -15,7 +15,11 @@ _KERNEL = 3
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Squeeze(keras.layers.Dense):
-    """Down to a few features, linearly, at each place of the grid (a 1x1 convolution) or of a flat tensor. Ends the device half."""
+    """Down to a few features, at each place of the grid (a 1x1 convolution) or of a flat tensor. Ends the device half.
+
+    Linear without an `activation`. With `"softmax"` the features compete: examples of one class end at nearly the same point, so that
+    little besides the class is left to cross.
+    """
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 OVER = ("place", "example")
 EXPAND = ("linear", "dense", "convolutions")
+ACTIVATIONS = ("linear", "tanh", "softmax")
 _ROUNDING = 1e-5  # of float32 boundaries
 
 
-def narrowed(parts: Partition, features: int, over: str, examples: Any = None, expand: str = "linear") -> tuple[keras.Model, list[str]]:
+def narrowed(
+    parts: Partition, features: int, over: str, examples: Any = None, expand: str = "linear", activation: str = "linear"
+) -> tuple[keras.Model, list[str]]:
     """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
 
     Raises:
@@ -32,6 +35,12 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None, e
         raise CutError(f"Received a partition with a channel, {parts.channel[0].name!r}; expected a plain one. Put it on afterwards.")
     arguments.choice("over", over, OVER, CutError)
     arguments.choice("expand", expand, EXPAND, CutError)
+    arguments.choice("activation", activation, ACTIVATIONS, CutError)
+    if examples is not None and activation != "linear":
+        raise CutError(
+            f"Received examples with activation={activation!r}; expected one of the two: principal components start a linear bottleneck. "
+            "Leave the examples out."
+        )
     outputs = keras.tree.flatten(parts.device.output)
     flat_ones = [list(z.shape) for z in outputs if _narrows(z) and len(z.shape) != 4]
     if expand == "convolutions" and flat_ones:
@@ -56,7 +65,7 @@ def narrowed(parts: Partition, features: int, over: str, examples: Any = None, e
         suffix = f"_{i}" if len(outputs) > 1 else ""
         flat = over == "example" and len(z.shape) > 2
         narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
-        down, up = _pair(narrow, features, suffix, expand, z.shape[1:] if flat else None)
+        down, up = _pair(narrow, features, suffix, expand, z.shape[1:] if flat else None, activation)
         if seen is not None:
             _to_principal(down, up, seen[i])
         squeezed.append(down.name)
@@ -79,9 +88,9 @@ def _size(z: Any) -> int:
     return 0 if None in z.shape[1:] else math.prod(z.shape[1:])
 
 
-def _pair(z: Any, features: int, suffix: str, expand: str, grid: tuple[int, ...] | None) -> tuple[Squeeze, Expand]:
+def _pair(z: Any, features: int, suffix: str, expand: str, grid: tuple[int, ...] | None, activation: str) -> tuple[Squeeze, Expand]:
     width, hidden = z.shape[-1], max(HIDDEN, 4 * features)
-    down = Squeeze(features, name=f"bottleneck{suffix}", dtype=z.dtype)
+    down = Squeeze(features, activation=activation, name=f"bottleneck{suffix}", dtype=z.dtype)
     named = {"name": f"bottleneck_expansion{suffix}", "dtype": z.dtype}
     up: Expand
     if expand == "dense":

@@ -59,6 +59,7 @@ def partition(
     bottleneck: int | None = None,
     bottleneck_over: str = "place",
     bottleneck_examples: Any = None,
+    bottleneck_activation: str = "linear",
     expand: str = "linear",
     device_budget: float | None = None,
     network: str | None = None,
@@ -79,6 +80,7 @@ def partition(
         bottleneck: features that cross, fewer than now (`with_bottleneck`). None for as many as there are.
         bottleneck_over: `"place"` for so many at each place of the boundary's grid, `"example"` for so many in all.
         bottleneck_examples: a batch of the model's inputs from whose boundary the new layers take their start (`with_bottleneck`).
+        bottleneck_activation: `"linear"`, `"tanh"` or `"softmax"` of the features that cross (`with_bottleneck`).
         expand: what the server half makes of a bottleneck's features, `"linear"`, `"dense"` or `"convolutions"` (`with_bottleneck`).
         device_budget: multiply-adds that the device may spend on one example, for the advisor's choice.
         network: speed of the network, such as `"10Mbit/s"`: lets the advisor choose the cut with the shortest estimated time
@@ -113,10 +115,14 @@ def partition(
     boundary = boundary_of(graph, addresses, separation.boundary, separation.masks)
     _warn_of_lambdas(graph)
     parts = _halves(graph, boundary, separation)
-    return parts if bottleneck is None else with_bottleneck(parts, bottleneck, bottleneck_over, bottleneck_examples, expand)
+    if bottleneck is None:
+        return parts
+    return with_bottleneck(parts, bottleneck, bottleneck_over, bottleneck_examples, expand, bottleneck_activation)
 
 
-def with_bottleneck(parts: Partition, features: int, over: str = "place", examples: Any = None, expand: str = "linear") -> Partition:
+def with_bottleneck(
+    parts: Partition, features: int, over: str = "place", examples: Any = None, expand: str = "linear", activation: str = "linear"
+) -> Partition:
     """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
 
     The new model keeps the layers of `parts` and shares their weights. The new layers start as an orthonormal projection and its
@@ -135,11 +141,13 @@ def with_bottleneck(parts: Partition, features: int, over: str = "place", exampl
         expand: what spreads the features out on the server, where work is cheap and no attacker gains by it: `"linear"`; `"dense"`, with
             a hidden layer; `"convolutions"`, for pictures, transposed ones where the features are those of the whole example. What the
             last two add to the linear map starts at 0: the new model begins where the linear one does, and has room to learn.
+        activation: of the features that cross: `"linear"`; `"tanh"`, which bounds each; `"softmax"`, which makes them compete, so that
+            inputs of one class cross as nearly the same and the bits beyond the class can be bounded at little cost. Not with `examples`.
 
     Raises:
         CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the
-            example, a tensor of open size; convolutions of what is no picture; with `examples`, too few, or a boundary that varies in
-            fewer directions than `features`.
+            example, a tensor of open size; convolutions of what is no picture; with `examples`, too few, a boundary that varies in
+            fewer directions than `features`, or an activation.
 
     Example:
         >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
@@ -150,7 +158,7 @@ def with_bottleneck(parts: Partition, features: int, over: str = "place", exampl
         Matsubara et al., "BottleFit: Learning Compressed Representations in Deep Neural Networks for Effective and Efficient Split
         Computing", WoWMoM 2022 (a narrow boundary, widened by the server and trained by distillation).
     """
-    model, names = narrowed(parts, features, over, examples, expand)
+    model, names = narrowed(parts, features, over, examples, expand, activation)
     return partition(model, at=names)
 
 

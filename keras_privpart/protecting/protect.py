@@ -190,5 +190,6 @@ def _narrowed(defence: Defence, parts: Partition, x: np.ndarray, bottleneck: Bot
     else:
         features, choice = bottleneck, choosing.given_features(bottleneck)
     if features is not None:
-        with_bottleneck(parts, features, defence.bottleneck_over, expand=defence.expand)  # raises where it does not fit
+        over, activation = defence.bottleneck_over, defence.bottleneck_activation
+        with_bottleneck(parts, features, over, expand=defence.expand, activation=activation)  # raises where it does not fit
     return replace(defence, bottleneck=features), choice

@@ -67,9 +67,10 @@ class Defence:
         restart_every: epochs between two restarts of the adversaries; None for never.
         bottleneck: features that cross, fewer than in the undefended one (`with_bottleneck`); None for as many.
         bottleneck_over: `"example"` for so many in all, `"place"` for so many at each place.
+        bottleneck_activation: of these features, see `with_bottleneck`.
         expand: what the server makes of them.
-        distillation: what the defended one learns from the undefended one, from whose weights it starts then, a bottleneck from its
-            principal components; None to train it by labels from the same start.
+        distillation: what the defended one learns from the undefended one, from whose weights it starts then, a linear bottleneck
+            from its principal components; None to train it by labels from the same start.
     """
 
     adversaries: Sequence[Adversary] = ()
@@ -80,6 +81,7 @@ class Defence:
     restart_every: int | None = None
     bottleneck: int | None = None
     bottleneck_over: str = "example"
+    bottleneck_activation: str = "linear"
     expand: str = "linear"
     distillation: Distillation | None = None
 
@@ -88,6 +90,8 @@ class Defence:
         narrow: dict[str, Any] = {}
         if self.bottleneck is not None:
             narrow = {"bottleneck": self.bottleneck, "bottleneck_over": self.bottleneck_over, "expand": self.expand}
+            if self.bottleneck_activation != "linear":
+                narrow["bottleneck_activation"] = self.bottleneck_activation
         return {
             "adversaries": [{"class": type(a).__name__, **a.get_config()} for a in self.adversaries],
             "channel": None if self.channel is None else {"class": type(self.channel).__name__, **_own_config(self.channel)},
@@ -227,8 +231,9 @@ def _narrowed(parts: Partition, defence: Defence, train: Samples, teacher: Parti
     """With the defence's bottleneck; of a trained model at its principal components."""
     if defence.bottleneck is None:
         return parts
-    examples = None if teacher is None else train.x[:_EXAMPLES]
-    return with_bottleneck(parts, defence.bottleneck, defence.bottleneck_over, examples, defence.expand)
+    examples = None if teacher is None or defence.bottleneck_activation != "linear" else train.x[:_EXAMPLES]
+    over, activation = defence.bottleneck_over, defence.bottleneck_activation
+    return with_bottleneck(parts, defence.bottleneck, over, examples, defence.expand, activation)
 
 
 def _own(parts: Partition) -> Partition:

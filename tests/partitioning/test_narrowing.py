@@ -134,6 +134,8 @@ def test_a_channel_goes_on_top():
         (lambda p: with_bottleneck(p, 0), "bottleneck=0"),
         (lambda p: with_bottleneck(p, 2, over="pixel"), "over='pixel'; expected one of place, example"),
         (lambda p: with_bottleneck(p, 2, expand="wide"), "expand='wide'; expected one of linear, dense, convolutions"),
+        (lambda p: with_bottleneck(p, 2, activation="relu"), "activation='relu'; expected one of linear, tanh, softmax"),
+        (lambda p: with_bottleneck(p, 2, examples=X, activation="softmax"), "examples with activation='softmax'; expected one of the two"),
         (lambda p: with_bottleneck(p, 2, expand="convolutions"), r"convolutions' for a boundary \[\[None, 5\]\]; expected \[batch, height"),
         (lambda p: with_bottleneck(p.with_channel(GaussianChannel(0.5)), 2), "expected a plain one"),
     ],
@@ -179,3 +181,16 @@ def test_partition_makes_room_at_once():
     parts = partition(whole, at="a", bottleneck=4, bottleneck_over="example", expand="convolutions")
     assert type(parts.server.get_layer("bottleneck_expansion")).__name__ == "ExpandConvolutions"
     assert parts.boundary.tensors[0].shape == (None, 4)
+
+
+def test_features_that_compete_sum_to_one_and_come_back_from_a_file(tmp_path):
+    parts = partition(pictures().model, at="a", bottleneck=4, bottleneck_over="example", bottleneck_activation="softmax")
+    z = np.asarray(parts.device(X[:, :8, :8]))
+    np.testing.assert_allclose(z.sum(-1), 1.0, rtol=1e-5)
+    parts.save(tmp_path / "run")
+    np.testing.assert_array_equal(np.asarray(Partition.load(tmp_path / "run").device(X)), z)
+
+
+def test_tanh_bounds_each_feature():
+    parts = with_bottleneck(pictures(), 2, activation="tanh")
+    assert np.abs(np.asarray(parts.device(100 * X))).max() <= 1

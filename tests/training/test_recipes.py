@@ -39,6 +39,9 @@ def test_ours_is_made_of_its_parts():
     assert [a.weight for a in found.adversaries] == [0.1, 0.1, 1.0]
     assert (found.bottleneck, found.channel.stddev) == (8, 0.25)
     assert recipes.bits(3, noise=0.25, target=1.0).regularizers[0].stddev == 0.25
+    assert not recipes.bits(3, weight=0).regularizers
+    assert recipes.bits(3, bottleneck=None).bottleneck_activation == "linear"
+    assert recipes.competing_features(4).bottleneck_activation == recipes.bits(3).bottleneck_activation == "softmax"
     assert [a.name for a in recipes.attribute({"Male": 2, "Young": 2}).adversaries] == ["Male", "Young"]
 
 
