@@ -40,7 +40,7 @@ TASK = Task(
         "full": Scale(8, 30, 3, 3, ("full",)),
         "quick": Scale(4, 1, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
     },
-    bottleneck=32,
+    bottleneck=16,
 )
 
 if __name__ == "__main__":

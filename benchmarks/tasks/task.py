@@ -75,10 +75,10 @@ class Task:
     mirror: bool = False
     shift: int = 0
     keep_weights: bool = False
-    bottleneck: int = 32
-    noise: float = 0.7
-    bits: float = 1.5
-    bits_weight: float = 0.02
+    bottleneck: int = 16
+    noise: float = 0.6
+    bits: float = 1.0
+    bits_weight: float = 0.05
     distilled: int = 0
     weight: float = 0.3
 

@@ -56,10 +56,10 @@ def reconstruction(
 
 def bits(
     classes: int,
-    bottleneck: int | None = 32,
-    noise: float = 0.7,
-    target: float = 1.5,
-    weight: float = 0.02,
+    bottleneck: int | None = 16,
+    noise: float = 0.6,
+    target: float = 1.0,
+    weight: float = 0.05,
     distilled: bool = False,
     activation: str = "softmax",
 ) -> Defence:
@@ -110,7 +110,7 @@ def bottleneck_only(bottleneck: int = 32) -> Defence:
     return Defence(bottleneck=bottleneck)
 
 
-def competing_features(bottleneck: int = 32) -> Defence:
+def competing_features(bottleneck: int = 16) -> Defence:
     """Few features of the whole example that compete, without noise: how little they say is nobody's guarantee."""
     return Defence(bottleneck=bottleneck, bottleneck_activation="softmax")
 
