@@ -16,7 +16,7 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.task import correct
 
-BOTTLENECK = 32
+BOTTLENECK = 32  # where the recipe names no number of its own
 _LEARNED = 0.25  # of the way from a guess to always right; untrained networks come to a tenth of it, by luck to twice that
 _SHOWN = 256  # examples by which the directions are counted in which a boundary varies
 _ROUNDING = 1e-4  # of a float32 boundary, with a margin
@@ -66,19 +66,22 @@ def _start(trained: bool, why: str) -> Choice:
     return Choice("start", chosen, why, "trained")
 
 
-def features_to_cross(parts: Partition, x: np.ndarray) -> tuple[int | None, Choice]:
-    """How many numbers cross in all: 32, or at most half of what crosses now, and no more than vary; None where no bottleneck fits."""
+def features_to_cross(parts: Partition, x: np.ndarray, wanted: int | None = None) -> tuple[int | None, Choice]:
+    """How many numbers cross in all: as many as the recipe wants, or 32; at most half of what crosses now, and no more than vary; None
+    where no bottleneck fits.
+    """
+    wanted = wanted or BOTTLENECK
     shapes = [tensor.shape[1:] for tensor in parts.boundary.tensors if "float" in tensor.dtype]
     if not shapes or any(side is None for shape in shapes for side in shape):
         return None, _bottleneck("none", f"what crosses, {parts.boundary}, has no fixed size to be narrowed")
     width = min(math.prod(side or 1 for side in shape) for shape in shapes)
     seen = keras.tree.flatten(parts.device.predict(x[:_SHOWN], verbose=0))
     varied = min(_directions(z) for z in seen if np.issubdtype(z.dtype, np.floating))
-    features = min(BOTTLENECK, width // 2, varied, len(x) - 1)
+    features = min(wanted, width // 2, varied, len(x) - 1)
     if features < 1:
         return None, _bottleneck("none", f"of the {width} numbers that cross none varies with the input, or there is one alone")
     why = "few features of the whole example are the cheapest privacy"
-    if features == BOTTLENECK:
+    if features == wanted:
         return features, _bottleneck(f"{features} features of the {width:,} at the cut", f"{why}, and so many kept the accuracy so far")
     limit = "half of what is there" if features == width // 2 else "all that vary with the input"
     return features, _bottleneck(f"{features} features of the {width:,} at the cut", f"{why}, and these are {limit}")

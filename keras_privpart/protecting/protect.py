@@ -77,8 +77,9 @@ def protect(
 ) -> Protected:
     """Cuts a model, trains it to hide its inputs and the private attributes, attacks it with fresh attackers, and says all in words.
 
-    Where you say nothing else: the cut is the advisor's; 32 features cross, or fewer; the recipe follows from what there is to hide, and
-    learns from the model as it is given. A model whose accuracy on `test` is near that of a guess is taken for untrained, and both
+    Where you say nothing else: the cut is the advisor's; the recipe follows from what there is to hide, and learns from the model as it
+    is given; as many features cross as the recipe has, 16 or 32, or fewer where these do not fit. A model whose accuracy on `test` is
+    near that of a guess is taken for untrained, and both
     partitions are trained. `print` the result.
 
     Args:
@@ -158,7 +159,7 @@ def intended(
     classes = {TASK: count_classes(parts.model), **choosing.classes_of(private, train, test)}
     started, start = choosing.trained_already(parts.model, test, trained)
     defence, named = _defence(recipe, train.x, classes, private)
-    defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=recipe is not None)
+    defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=isinstance(recipe, Defence))
     how = replace(training, initial="pretrained" if started else None)
     return Intention(parts, train, test, private, how, defence, (start, cut, narrow, named))
 
@@ -182,11 +183,11 @@ def _defence(recipe: str | Defence | None, x: np.ndarray, classes: dict[str, int
 
 
 def _narrowed(defence: Defence, parts: Partition, x: np.ndarray, bottleneck: Bottleneck, own: bool) -> tuple[Defence, Choice]:
-    """The defence with as many features as shall cross. A recipe of the caller's own without a bottleneck gets none unasked."""
-    if bottleneck == "auto" and own and (defence.bottleneck is None or defence.bottleneck != choosing.BOTTLENECK):
+    """The defence with as many features as shall cross. The caller's own stays as it is, and a recipe without a bottleneck gets none."""
+    if bottleneck == "auto" and (own or defence.bottleneck is None):
         features, choice = defence.bottleneck, replace(choosing.given_features(defence.bottleneck), why="the recipe has it so")
     elif bottleneck == "auto":
-        features, choice = choosing.features_to_cross(parts, x)
+        features, choice = choosing.features_to_cross(parts, x, defence.bottleneck)
     else:
         features, choice = bottleneck, choosing.given_features(bottleneck)
     if features is not None:

@@ -70,7 +70,7 @@ def bits(
 
     Args:
         classes: of the task.
-        bottleneck, noise, distilled: as in `reconstruction`.
+        bottleneck, noise, distilled: as in `reconstruction`; competing features should be as many as classes, or more.
         target: bits beyond the class below which nothing is penalised.
         weight: of each bit above it; 0 for no bound.
         activation: of the features that cross (`with_bottleneck`).
@@ -163,8 +163,8 @@ _BY_NAME: dict[str, Callable[[int, Private], Defence]] = {
     "undefended": lambda classes, private: undefended(),
     "reconstruction": lambda classes, private: reconstruction(private),
     "reconstruction-distilled": lambda classes, private: reconstruction(private, distilled=True),
-    "bits": lambda classes, private: bits(classes),
-    "bits-distilled": lambda classes, private: bits(classes, distilled=True),
+    "bits": lambda classes, private: bits(classes, max(16, classes)),
+    "bits-distilled": lambda classes, private: bits(classes, max(16, classes), distilled=True),
     "attribute": lambda classes, private: attribute(private),
     "attribute-distilled": lambda classes, private: attribute(private, distilled=True),
     "bottleneck-and-noise": lambda classes, private: bottleneck_and_noise(),
