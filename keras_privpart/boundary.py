@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_privpart.errors import BoundaryMismatchError, ContractError
+from keras_privpart.readable import Readable, size_words
 
 STRING = "string"
 DTYPES = frozenset(
@@ -108,8 +109,8 @@ class TensorSpec:
         return cls(**{**record, "shape": tuple(shape)})
 
 
-@dataclass(frozen=True)
-class Boundary:
+@dataclass(frozen=True, repr=False)
+class Boundary(Readable):
     """The tensors of the chosen cut, in order: all that ever leaves the device."""
 
     tensors: tuple[TensorSpec, ...]
@@ -141,8 +142,10 @@ class Boundary:
         if len(batches) > 1:
             raise BoundaryMismatchError(f"Received tensors of batch sizes {sorted(batches)}; expected one batch size. Nothing was sent.")
 
-    def __str__(self) -> str:
-        return ", ".join(f"{t.name}: {t.dtype}{list(t.shape)} from {t.source or '?'}" for t in self.tensors)
+    def words(self) -> str:
+        """What crosses, and its size, on one line."""
+        tensors = [f"{t.dtype} {_sides(t.shape)}{f' from {t.source!r}' if t.source else ''}" for t in self.tensors]
+        return f"{' and '.join(tensors)}, {size_words(self.nbytes)}"
 
     def to_json(self) -> list[dict[str, Any]]:
         return [asdict(t) for t in self.tensors]
@@ -150,6 +153,11 @@ class Boundary:
     @classmethod
     def from_json(cls, data: Any) -> Boundary:
         return cls(specs_from_json(data, "boundary"))
+
+
+def _sides(shape: tuple[int | None, ...]) -> str:
+    """`7x7x4`, the batch left out, `?` for a free side."""
+    return "x".join("?" if side is None else str(side) for side in shape[1:]) or "1"
 
 
 def specs_from_json(data: Any, what: str) -> tuple[TensorSpec, ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from keras_privpart.errors import ThreatModelError
+from keras_privpart.readable import Readable
 
 DATA = ("none", "other", "alike", "training")
 _DATA_IN_WORDS = {
@@ -28,8 +29,8 @@ _NOT_PROMISED = (
 )
 
 
-@dataclass(frozen=True)
-class ThreatModel:
+@dataclass(frozen=True, repr=False)
+class ThreatModel(Readable):
     """Bipartite: the device side is trusted and sees the raw input; the server side is not, and sees the boundary.
 
     Args:
@@ -110,7 +111,8 @@ class ThreatModel:
         lines += [f"- {text}" for text in known]
         return "\n".join([*lines, "What is not promised:", *(f"- {text}" for text in _NOT_PROMISED)])
 
-    def __str__(self) -> str:
+    def words(self) -> str:
+        """As `describe`."""
         return self.describe()
 
     def to_json(self) -> dict[str, Any]:

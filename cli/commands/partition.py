@@ -67,5 +67,4 @@ def partition(
         "device_parameters": device,
         "server_parameters": server,
     }
-    text = f"Cut at {', '.join(parts.boundary.sources)}.\n  crosses  {parts.boundary}\n  bytes    {parts.boundary.nbytes} per example\n"
-    emit(as_json, payload, text + f"  device   {device:,} parameters\n  server   {server:,} parameters\nWrote {out}")
+    emit(as_json, payload, f"{parts.words()}\nWrote {out}")

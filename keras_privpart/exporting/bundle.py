@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +32,7 @@ from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
 from keras_privpart.partitioning.graphs.state import kept
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.readable import Readable
 from keras_privpart.threat_model import ThreatModel
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 _FEW = 32
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, repr=False)
+class Bundle(Readable):
     """An exported folder.
 
     Attributes:
@@ -62,6 +63,31 @@ class Bundle:
     @property
     def version(self) -> int:
         return self.contract.version
+
+    def words(self) -> str:
+        """What was exported, what crosses, what the audit found, and how to serve it."""
+        encoded = "as the model computes it" if self.contract.encoding == "none" else f"encoded as {self.contract.encoding}"
+        return "\n".join(
+            [
+                f"The bundle {self.path}, version {self.version} of {self.name!r}:",
+                f"- crosses: {self.contract.boundary}, {encoded}",
+                f"- on the device: {self.contract.device_folder}; on the server, and nothing else there: {self.contract.server_folder}",
+                f"- privacy: {leakage_words(self.contract.audit)}",
+                *(f"- note: {note}" for note in self.notes),
+                f"Serve it: privpart-keras serve {self.path}",
+            ]
+        )
+
+
+def leakage_words(audit: Mapping[str, Any] | None) -> str:
+    """What a contract's audit found, in a few words."""
+    if audit is None:
+        return "not audited, so that nothing is known about what an attacker reads"
+    found = [
+        f"{kind} leaks {'an undefined share' if facts['leakage'] is None else format(facts['leakage'], '.2f')}"
+        for kind, facts in audit["kinds"].items()
+    ]
+    return f"{', '.join(found) or 'nothing was attacked'} (0 is nothing beyond the decision, 1 as much as undefended)"
 
 
 def export(

@@ -117,12 +117,12 @@ def _strays(root: Path, versions: tuple[int, ...]) -> Iterator[FileProblem]:
 
 
 def _describe(contract: Contract, labels: list[str]) -> list[str]:
-    size, nbytes = contract.boundary.nbytes, sum(record.nbytes for record in contract.files.values())
+    nbytes = sum(record.nbytes for record in contract.files.values())
     rows = {
         "pair": contract.fingerprint,
         "device": f"{', '.join(contract.formats) or 'none'}; optimised: {contract.optimization}",
         "inputs": ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in contract.inputs),
-        "boundary": f"{contract.boundary}; {size if size is not None else 'a free number of'} bytes per example",
+        "boundary": str(contract.boundary),
         "encoding": "none: as the model computes it" if contract.encoding == "none" else contract.encoding,
         "channel": ", ".join(str(layer.get("class")) for layer in contract.channel) or "none",
         "outputs": ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in contract.outputs),

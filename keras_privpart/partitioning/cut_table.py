@@ -11,12 +11,13 @@ from typing import Any, overload
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.cutpoint import Cut
 from keras_privpart.partitioning.latency import DEVICE_SPEED, SERVER_SPEED, Conditions, bytes_per_second
+from keras_privpart.readable import Readable, aligned, html, html_table
 
 DEVICE_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class CutTable(Sequence[Cut]):
+@dataclass(frozen=True, repr=False)
+class CutTable(Sequence[Cut], Readable):
     """Cuts of one model, in topological order unless sorted otherwise. Filters and sorts return new tables."""
 
     rows: tuple[Cut, ...]
@@ -169,8 +170,25 @@ class CutTable(Sequence[Cut]):
         seconds, best = min(timed, key=lambda pair: (pair[0], pair[1].index))
         return replace(best, reason=f"shortest estimated time of {len(timed)} cuts at {network}: {1e3 * seconds:.3g} ms")
 
+    def words(self) -> str:
+        """The table for a terminal, and the advisor's choice."""
+        return "\n".join([*aligned(self._cells()), "", self._advice()])
+
+    def _repr_html_(self) -> str:
+        return f"{html_table(self._cells())}\n{html(self._advice())}"
+
+    def _advice(self) -> str:
+        if not self.rows:
+            return "No cut: loosen the filter; without one, no cut divides this model."
+        choice = self.choose()
+        return f"The advisor's choice: {choice.index}, {choice.address}: {choice.reason}."
+
     def to_markdown(self) -> str:
         """The table in Markdown, one row per cut; sizes are for one example. Figures that were not asked for have no column."""
+        heading, *body = self._cells()
+        return "".join("| " + " | ".join(line) + " |\n" for line in [heading, ["---"] * len(heading), *body])
+
+    def _cells(self) -> list[list[str]]:
         columns: list[tuple[str, Callable[[Cut], str]]] = [
             ("cut", lambda c: str(c.index)),
             ("crosses at", lambda c: c.address),
@@ -188,8 +206,7 @@ class CutTable(Sequence[Cut]):
             columns.append(("server ms", lambda c: _milliseconds(c.server_seconds)))
         if any(c.leakage is not None for c in self.rows):
             columns.append(("leakage", lambda c: "" if c.leakage is None else f"{c.leakage:.2f}"))
-        lines = [[title for title, _ in columns], ["---"] * len(columns), *([cell(c) for _, cell in columns] for c in self.rows)]
-        return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        return [[title for title, _ in columns], *([cell(c) for _, cell in columns] for c in self.rows)]
 
     def to_json(self) -> str:
         """The table as JSON: a list of `Cut.to_json` objects."""

@@ -17,10 +17,11 @@ from keras_privpart.partitioning.graphs.assembly import bypass
 from keras_privpart.partitioning.graphs.copying import Copies
 from keras_privpart.partitioning.graphs.graph import deep_graphs, input_names, input_structure, optional_inputs, output_names
 from keras_privpart.partitioning.graphs.state import kept
+from keras_privpart.readable import Readable
 
 
-@dataclass(frozen=True)
-class Partition:
+@dataclass(frozen=True, repr=False)
+class Partition(Readable):
     """A model cut in two. `server(device(x)) == model(x)`, bit for bit, as long as no channel stands on the boundary.
 
     Attributes:
@@ -40,6 +41,22 @@ class Partition:
     boundary: Boundary
     channel: tuple[keras.layers.Layer, ...] = ()
     public_inputs: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """What stands where, what crosses, and through which channel."""
+        device, server = self.device.count_params(), self.server.count_params()
+        channel = ", ".join(_described(layer) for layer in self.channel) or "none: what the device half computes is sent as it is"
+        public = [f"- raw to the server: the inputs {', '.join(self.public_inputs)}"] if self.public_inputs else []
+        return "\n".join(
+            [
+                f"The model {self.model.name!r}, cut at {' and '.join(self.boundary.sources)}:",
+                f"- on the device: {device:,} of {device + server:,} parameters; takes {', '.join(input_names(self.device))}",
+                f"- crosses: {self.boundary}",
+                f"- channel: {channel}",
+                *public,
+                f"- on the server: {server:,} parameters; answers {', '.join(output_names(self.model))}",
+            ]
+        )
 
     def verify(self, x: Any) -> None:
         """Compares the halves with the whole model, in inference, bit for bit.
@@ -215,6 +232,13 @@ def _same_keys(structure: Any, x: Any) -> bool:
     if isinstance(structure, (list, tuple)) and isinstance(x, (list, tuple)) and len(structure) == len(x):
         return all(_same_keys(inner, value) for inner, value in zip(structure, x, strict=True))
     return True
+
+
+def _described(layer: keras.layers.Layer) -> str:
+    """`GaussianChannel(stddev=0.5)`: a channel with the settings that set it apart."""
+    config = {name: value for name, value in layer.get_config().items() if name not in ("name", "trainable", "dtype")}
+    told = [f"{name}={value!r}" for name, value in config.items() if value not in (None, False, 0) and isinstance(value, int | float | str)]
+    return f"{type(layer).__name__}({', '.join(told)})"
 
 
 def _fits(spec: TensorSpec, tensor: Any) -> bool:

@@ -8,10 +8,11 @@ from keras_privpart.auditing.reporting import text
 from keras_privpart.auditing.reporting.report import AuditReport
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.protecting.choosing import Choice
+from keras_privpart.readable import Readable
 
 
-@dataclass(frozen=True)
-class Protected:
+@dataclass(frozen=True, repr=False)
+class Protected(Readable):
     """The result of `protect`.
 
     Attributes:
@@ -29,9 +30,6 @@ class Protected:
     def words(self) -> str:
         """A page for people: choices with their reasons, cost, and what the strongest attackers still read."""
         return "\n".join(["What was chosen:", *(f"  - {choice}" for choice in self.choices), *costs(self.report), *still_read(self.report)])
-
-    def __str__(self) -> str:
-        return self.words()
 
 
 def costs(report: AuditReport) -> list[str]:

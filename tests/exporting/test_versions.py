@@ -229,7 +229,7 @@ def test_inspect_shows_everything(exported):
         "Version 1 of 'digits' (stable)",
         "Version 2 of 'digits' (canary)",
         exported[0].contract.fingerprint,
-        "boundary: float32[None, 6, 6, 4] from stem; 576 bytes per example",
+        "float32 6x6x4 from 'stem', 576 bytes an example",
         "keras_privpart>GaussianChannel",
         "none: this version was not audited",
         "threat model: none was declared",

@@ -13,14 +13,15 @@ from keras_privpart.auditing.scoring.bounds import Bound
 from keras_privpart.auditing.scoring.information import Bits
 from keras_privpart.auditing.scoring.intervals import Score
 from keras_privpart.errors import AuditError
+from keras_privpart.readable import Readable
 from keras_privpart.threat_model import ThreatModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class AuditReport:
+@dataclass(frozen=True, repr=False)
+class AuditReport(Readable):
     """The result of `audit`.
 
     Attributes:
@@ -123,6 +124,12 @@ class AuditReport:
     def low_effort(self) -> bool:
         """Whether the attackers were trained less than those of an audit that is given no number of epochs."""
         return bool(self.effort.get("low", False))
+
+    def words(self) -> str:
+        """Accuracies and the verdict on each kind of attack; `summary` has every attack."""
+        from keras_privpart.auditing.reporting import text
+
+        return text.answer(self)
 
     # What follows is made of the data by functions of their own, which are loaded when they are called.
 

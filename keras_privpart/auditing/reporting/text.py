@@ -127,6 +127,16 @@ def accuracy_text(score: Score | None) -> str:
     return "not applicable" if score is None else f"{100 * score.value:.1f} % ({100 * score.low:.1f}–{100 * score.high:.1f})"
 
 
+def answer(report: AuditReport) -> str:
+    """The report in a few sentences."""
+    accuracies = f"{accuracy_text(report.defended_accuracy)} defended, {accuracy_text(report.reference_accuracy)} undefended"
+    lines = [f"Audit on {report.victims:,} test examples: task accuracy {accuracies}.", f"What crosses: {report.boundary}."]
+    lines += [f"- {attribute(report, kind)}: {verdict(report, kind)}" for kind in report.kinds]
+    if not report.kinds:
+        lines.append("No attack was carried out: this says nothing about privacy.")
+    return "\n".join([*lines, "Every attack and what was not tested: summary(). A page with pictures: save('report')."])
+
+
 def summary(report: AuditReport) -> str:
     """The whole report as text, for a terminal 120 characters wide or more."""
     lines = [
