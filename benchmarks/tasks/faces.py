@@ -165,7 +165,8 @@ def row(name: str, make: Callable[[People], Any], seed: int, faces: dict[str, np
             progress=lambda *_: clock.check(),
         )
         folds.append(report.contract_summary())
-    return {"defence": name, "split": seed, **_identity(parts, people), "people_of_attackers": len(others), "folds": folds}
+    counts = {"enrolled": ENROLLED, "helpers": HELPERS, "strangers": len(people.strangers), "others": len(others)}
+    return {"defence": name, "split": seed, **_identity(parts, people), "people": counts, "folds": folds}
 
 
 def _identity(parts: Any, people: People) -> dict[str, float]:

@@ -6,11 +6,13 @@ python benchmarks/tasks/page.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import open_set
 from recipes import OURS, UNDEFENDED
+from tables import table
 from yardsticks import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +25,8 @@ LOOKS = "16"
 
 HEAD = """# Results
 
-Made by `python benchmarks/tasks/page.py` from `benchmarks/results/tasks/*/*/rows/*.json`, those by
-`python benchmarks/tasks/TASK.py --scale SCALE --minutes N`, which goes on where its files end. What is not there has not been run.
+Made by `python benchmarks/tasks/page.py` from the row files in `benchmarks/results/tasks/`, those by
+`python benchmarks/tasks/TASK.py --minutes N`, which goes on where its files end. What is not there has not been run.
 
 How to read the tables. Every number about privacy comes from fresh attackers on the frozen device half, given more effort until more
 gained nothing, or up to the limit of the run; of all attacks of a kind the strongest counts. *Leakage* is
@@ -48,13 +50,16 @@ IMAGE = "![Leakage of the picture after one look and after sixteen, against what
 Row = Mapping[str, Any]
 
 
-def page(runs: Mapping[str, Sequence[Row]]) -> str:
-    """The page, of rows by task and scale."""
+def page(runs: Mapping[str, Sequence[Row]], people: Sequence[Row] = ()) -> str:
+    """The page, of rows by task and scale, and of the rows of the open-set task by split of the people."""
     parts = [HEAD, *([IMAGE] if runs else [])]
     for task, published in PUBLISHED.items():
         found = [rows for rows in runs.values() if rows[0]["task"] == task]
-        parts += [section(rows) for rows in found] or [f"## {task}\n\nNot run yet.\n"]
-        parts += [YARDSTICKS, _table(("work", "data, cut", "task", "attacker"), published)]
+        sections = [section(rows) for rows in found]
+        if task == "faces" and people:
+            sections.append(open_set.section(people))
+        parts += sections or [f"## {task}\n\nNot run yet.\n"]
+        parts += [YARDSTICKS, table(("work", "data, cut", "task", "attacker"), published)]
     return "\n".join(parts)
 
 
@@ -75,7 +80,7 @@ def section(rows: Sequence[Row]) -> str:
         "bits beyond the class",
         "strongest decoder",
     )
-    lines.append(_table(header, (_row(row) for row in rows if PICTURES in row["summary"]["kinds"])))
+    lines.append(table(header, (_row(row) for row in rows if PICTURES in row["summary"]["kinds"])))
     kinds = dict.fromkeys(kind for row in rows for kind in row["summary"]["kinds"] if kind != PICTURES and "re-ident" not in kind)
     for kind in kinds:
         found = [row for row in rows if kind in row["summary"]["kinds"]]
@@ -91,7 +96,7 @@ def section(rows: Sequence[Row]) -> str:
             "16 looks",
             "attack",
         )
-        lines += [f"**{kind}**", "", _table(header, (_attribute(row, kind) for row in found))]
+        lines += [f"**{kind}**", "", table(header, (_attribute(row, kind) for row in found))]
     return "\n".join(lines)
 
 
@@ -204,11 +209,6 @@ def _bits(found: Mapping[str, Any] | None) -> str:
     return f"{one['at_least']:.1f} to {one['at_most']:.1f}" if one["at_most"] is not None else f"at least {one['at_least']:.1f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
-
-
 def read(folder: Path) -> dict[str, list[Row]]:
     """Rows by task and scale, undefended first, then ours."""
     runs: dict[str, list[Row]] = {}
@@ -220,13 +220,15 @@ def read(folder: Path) -> dict[str, list[Row]]:
 
 
 def main() -> None:
-    runs = read(RESULTS)
-    if not runs:
+    runs, people = read(RESULTS), open_set.read(RESULTS)
+    if not runs and not people:
         raise SystemExit(f"Found no results in {RESULTS}. Run a task first: python benchmarks/tasks/digits.py --scale small")
-    PAGE.with_suffix(".part").write_text(page(runs), encoding="utf-8")
+    PAGE.with_suffix(".part").write_text(page(runs, people), encoding="utf-8")
     PAGE.with_suffix(".part").replace(PAGE)
-    draw(runs).savefig(PICTURE)
-    print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(f'{name} ({len(rows)} rows)' for name, rows in runs.items())}.")
+    if runs:
+        draw(runs).savefig(PICTURE)
+    counts = {**{name: len(rows) for name, rows in runs.items()}, "faces": len(people)}
+    print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(f'{name} ({count} rows)' for name, count in counts.items())}.")
 
 
 if __name__ == "__main__":
