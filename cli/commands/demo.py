@@ -61,7 +61,7 @@ def demo(out: Path, bundle: Path, epochs: int, seeds: int, seed: int, as_json: b
     where = ", ".join(parts.boundary.sources)
     say(f"Cut at {where}, the advisor's choice: {parts.boundary.nbytes} bytes cross; the halves equal the whole, bit for bit.")
     with _timed(seconds, "train"):
-        pair = _train(parts, data, epochs, seed)
+        pair = train(parts, data, epochs, seed)
     say("Trained an undefended and a defended partition, from the same weights and for the same epochs.")
     with _timed(seconds, "audit"):
         report = _audit(pair, data, seeds, seed)
@@ -109,7 +109,7 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.monotonic() - start, 1)
 
 
-def _train(parts: Partition, data: Dataset, epochs: int, seed: int) -> TrainedPair:
+def train(parts: Partition, data: Dataset, epochs: int, seed: int) -> TrainedPair:
     from keras_privpart.channels import GaussianChannel
     from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
     from keras_privpart.training.recipe import Defence, Recipe, train_pair
