@@ -98,8 +98,8 @@ def main() -> None:
             "# Auditing",
             "",
             f"Made by `python benchmarks/auditing.py` on {os.cpu_count()} CPU cores ({platform.machine()}), Python "
-            f"{platform.python_version()}: the demo's pair, scikit-learn's digits, both audits one after the other in one process. A step is "
-            "a fit, or something cheaper.",
+            f"{platform.python_version()}: the demo's pair, scikit-learn's digits, both audits one after the other in one process. A "
+            "step is a fit, or something cheaper.",
             "",
             table(rows),
         ]

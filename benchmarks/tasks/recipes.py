@@ -30,6 +30,9 @@ def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
     rows: dict[str, Callable[[], Row]] = {
         UNDEFENDED: known.undefended,
         OURS: lambda: known.bits(classes, **ours, weight=weight),
+        "competing features + frozen noise + bound on the bits (ours, frozen)": lambda: known.bits(
+            classes, **ours, weight=weight, frozen=True
+        ),
         "competing features + noise (ours without the bound)": lambda: known.bits(classes, **ours, weight=0),
         "linear features + noise + bound on the bits (ours without the competition)": lambda: known.bits(
             classes, **ours, weight=weight, activation="linear"

@@ -62,6 +62,7 @@ def bits(
     weight: float = 0.05,
     distilled: bool = False,
     activation: str = "softmax",
+    frozen: bool = False,
 ) -> Defence:
     """Ours against whoever names the input among others of its class: few features that compete, noise, few bits beyond the class.
 
@@ -74,10 +75,11 @@ def bits(
         target: bits beyond the class below which nothing is penalised.
         weight: of each bit above it; 0 for no bound.
         activation: of the features that cross (`with_bottleneck`).
+        frozen: whether the same input sends the same at every look (`GaussianChannel`).
     """
     rate = [BitsBeyondClass(classes, stddev=noise, target=target, weight=weight)] if weight else []
     return Defence(
-        channel=GaussianChannel(noise),
+        channel=GaussianChannel(noise, frozen=frozen),
         regularizers=rate,
         bottleneck=bottleneck,
         bottleneck_activation="linear" if bottleneck is None else activation,
