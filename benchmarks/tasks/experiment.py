@@ -19,8 +19,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from recipes import OURS, UNDEFENDED, WITH_DECODERS, Row, recipes
-from task import Scale, Task, augmented, subset
+from recipes import Row, recipes
+from task import OURS, UNDEFENDED, WITH_DECODERS, Scale, Task, augmented, subset
 
 RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 BATCH = 128

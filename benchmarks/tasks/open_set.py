@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tables import table
+from task import UNDEFENDED
 
-UNDEFENDED, PRIVATE = "undefended", "Male"
+PRIVATE = "Male"
 PEOPLE_HEAD = """## faces: who of the enrolled it is, and the gender of strangers
 
 Open set: {enrolled} people are enrolled (the task), {helpers} are helpers whom the defence may see, {strangers} are strangers; each

@@ -6,19 +6,20 @@ python benchmarks/tasks/page.py
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_set
-from recipes import OURS, UNDEFENDED
 from tables import table
+from task import OURS, UNDEFENDED
 from yardsticks import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "tasks"
 PAGE = ROOT / "docs" / "results.md"
 PICTURE = ROOT / "docs" / "images" / "results.png"
+SHARES = PICTURE.with_name("device_share.png")
 MARKERS = "os^vD*PX<>"
 PICTURES, IN_CLASS = "reconstruction", "re-identification in the class"
 LOOKS = "16"
@@ -36,8 +37,8 @@ is nothing beyond the decision, 1 as much as without a defence; in brackets a 95
 that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise out. *Named among 100*: how
 often an attacker who knows the device half names the picture that was sent among a hundred of its class; chance is 1 %. *Bits* are
 those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker. "At least" before a
-number: more effort would still have gained something. Peers' rows are their ideas made of this library's parts: not the authors' code,
-and not their figures.
+number: more effort would still have gained something. *On the device*: share of the multiply-adds. Peers' rows are their ideas made
+of this library's parts: not the authors' code, and not their figures.
 """
 
 YARDSTICKS = """Published figures of other work, undefended (u) and defended (d). Their networks, data, splits and attackers differ from
@@ -46,13 +47,15 @@ above.
 """
 
 IMAGE = "![Leakage of the picture after one look and after sixteen, against what the task loses](images/results.png)\n"
+SHARE_IMAGE = "![Leakage of the picture against the share of the work that is done on the device](images/device_share.png)\n"
 
 Row = Mapping[str, Any]
 
 
 def page(runs: Mapping[str, Sequence[Row]], people: Sequence[Row] = ()) -> str:
     """The page, of rows by task and scale, and of the rows of the open-set task by split of the people."""
-    parts = [HEAD, *([IMAGE] if runs else [])]
+    several = any(len({row["cut"] for row in rows}) > 1 for rows in runs.values())
+    parts = [HEAD, *([IMAGE] if runs else []), *([SHARE_IMAGE] if several else [])]
     for task, published in PUBLISHED.items():
         found = [rows for rows in runs.values() if rows[0]["task"] == task]
         sections = [section(rows) for rows in found]
@@ -79,6 +82,8 @@ def section(rows: Sequence[Row]) -> str:
         "named among 100: one look / 16",
         "bits beyond the class",
         "strongest decoder",
+        "on the device",
+        "training, processor s",
     )
     lines.append(table(header, (_row(row) for row in rows if PICTURES in row["summary"]["kinds"])))
     kinds = dict.fromkeys(kind for row in rows for kind in row["summary"]["kinds"] if kind != PICTURES and "re-ident" not in kind)
@@ -101,30 +106,48 @@ def section(rows: Sequence[Row]) -> str:
 
 
 def draw(runs: Mapping[str, Sequence[Row]]) -> Any:
-    """The figure: for every run, leakage of the picture against the task's loss of accuracy; filled after one look, hollow after 16."""
+    """The figure: for every run, leakage of the picture against the task's loss of accuracy, at the task's own cut."""
+
+    def drop(row: Row) -> float:
+        return 100 * (row["undefended_accuracy"] - row["accuracy"])
+
+    own = {name: [row for row in rows if row["cut"] == rows[0]["cut"]] for name, rows in runs.items()}
+    return _scatter(own, drop, "accuracy lost, points")
+
+
+def draw_shares(runs: Mapping[str, Sequence[Row]]) -> Any:
+    """The figure: the same against the share of the multiply-adds that run on the device, of what stands at several cuts."""
+    wanted = {name: [row for row in rows if row["defence"] in (UNDEFENDED, OURS)] for name, rows in runs.items()}
+    several = {name: rows for name, rows in wanted.items() if len({row["cut"] for row in rows}) > 1}
+    return _scatter(several, lambda row: 100 * row["device_share"], "multiply-adds on the device, %") if several else None
+
+
+def _scatter(runs: Mapping[str, Sequence[Row]], x: Callable[[Row], float], label: str) -> Any:
+    """Leakage of the picture, a panel for each run: filled after one look, hollow after 16."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6, 4 * len(runs)), 5.2), dpi=120, layout="constrained")
     known: dict[str, int] = {}
     shown: dict[str, Any] = {}
     for axes, rows in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.values(), strict=True):
-        drops = [100 * (row["undefended_accuracy"] - row["accuracy"]) for row in rows]
-        axes.set_xlim(min(0, *drops) - 0.25, max(0, *drops) + 0.5)
-        for row, drop in zip(rows, drops, strict=True):
+        places = [x(row) for row in rows]
+        margin = 0.08 * (max(0, *places) - min(0, *places)) + 0.1
+        axes.set_xlim(min(0, *places) - margin, max(0, *places) + margin)
+        for row, place in zip(rows, places, strict=True):
             found = row["summary"]["kinds"].get(PICTURES)
-            if row["cut"] != rows[0]["cut"] or found is None or found["leakage"] is None:
+            if found is None or found["leakage"] is None:
                 continue
             i = known.setdefault(row["defence"], len(known))
             style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
             after = found["looks"].get(LOOKS, {}).get("leakage")
             if after is not None:
-                axes.plot([drop, drop], [found["leakage"], after], color=style["color"], linewidth=0.8, alpha=0.6)
-                axes.plot([drop], [after], linestyle="none", markerfacecolor="none", **style)
-            (shown[row["defence"]],) = axes.plot([drop], [found["leakage"]], linestyle="none", label=row["defence"], **style)
-        axes.set(title=rows[0]["task"], xlabel="accuracy lost, points", ylabel="leakage beyond the decision", ylim=(-0.05, 1.1))
+                axes.plot([place, place], [found["leakage"], after], color=style["color"], linewidth=0.8, alpha=0.6)
+                axes.plot([place], [after], linestyle="none", markerfacecolor="none", **style)
+            (shown[row["defence"]],) = axes.plot([place], [found["leakage"]], linestyle="none", label=row["defence"], **style)
+        axes.set(title=rows[0]["task"], xlabel=label, ylabel="leakage beyond the decision", ylim=(-0.05, 1.1))
         axes.grid(alpha=0.3)
-    names = ("filled: one look; hollow: the same picture sent 16 times",)
-    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=1, frameon=False, fontsize="small", title=names[0])
+    title = "filled: one look; hollow: the same picture sent 16 times"
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=1, frameon=False, fontsize="small", title=title)
     return figure
 
 
@@ -155,6 +178,8 @@ def _row(row: Row) -> Sequence[str]:
         "not tested" if named is None else f"{_percent(named)} / {_after_looks(named, _percent, summary)}",
         _bits(summary["bits"]),
         found["attack"],
+        "" if row["device_share"] is None else f"{100 * row['device_share']:.0f} %",
+        _seconds(row["train_seconds"]),
     )
 
 
@@ -172,6 +197,11 @@ def _attribute(row: Row, kind: str) -> Sequence[str]:
         _after_looks(found, lambda more: f"{more['boundary']:.3f}", summary),
         found["attack"],
     )
+
+
+def _seconds(found: Sequence[float | None]) -> str:
+    """Of the first model that was trained without a stop."""
+    return next((f"{seconds:.0f}" for seconds in found if seconds is not None), "")
 
 
 def _after_looks(found: Mapping[str, Any], words: Any, summary: Mapping[str, Any]) -> str:
@@ -227,6 +257,9 @@ def main() -> None:
     PAGE.with_suffix(".part").replace(PAGE)
     if runs:
         draw(runs).savefig(PICTURE)
+    shares = draw_shares(runs)
+    if shares is not None:
+        shares.savefig(SHARES)
     counts = {**{name: len(rows) for name, rows in runs.items()}, "faces": len(people)}
     print(f"Wrote {PAGE.relative_to(ROOT)} from {', '.join(f'{name} ({count} rows)' for name, count in counts.items())}.")
 

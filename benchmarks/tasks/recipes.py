@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from task import Task
+from task import OURS, UNDEFENDED, WITH_DECODERS, Task
 
 from keras_privpart.training import recipes as known
 from keras_privpart.training.recipe import Defence as Row
-
-UNDEFENDED, OURS = "undefended", "competing features + noise + bound on the bits (ours)"
-WITH_DECODERS = "bottleneck + noise + decoder adversaries"
 
 
 def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:

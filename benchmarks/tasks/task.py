@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+UNDEFENDED, OURS = "undefended", "competing features + noise + bound on the bits (ours)"
+WITH_DECODERS = "bottleneck + noise + decoder adversaries"
+
 
 @dataclass(frozen=True)
 class Scale:
