@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import click
+
+from keras_privpart.quiet import import_tensorflow
+
+__all__ = ["LogLines", "Progress", "emit", "import_tensorflow", "json_option", "progress_bar", "say", "seed_option"]
 
 LOG_SECONDS = 20.0
 
@@ -78,29 +80,3 @@ def progress_bar(total: int | None, label: str) -> Iterator[Progress]:
 
     with tqdm(total=total, desc=label, file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
         yield bar
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up messages, which no setting silences; replays them if the import fails."""
-    if "tensorflow" in sys.modules:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    failed = False
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            import tensorflow as tf
-
-            tf.constant(0)  # the device start-up speaks too
-            tf.get_logger().setLevel("ERROR")  # its remarks on retracing are for developers
-        except Exception:
-            failed = True
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            if failed:
-                captured.seek(0)
-                sys.stderr.write(captured.read().decode(errors="replace"))

@@ -22,6 +22,7 @@ RANKS = {
     "arguments": 0,
     "atomic": 0,
     "errors": 0,
+    "quiet": 0,
     "readable": 0,
     "version": 0,
     "boundary": 1,
@@ -74,7 +75,7 @@ def test_imports_go_down_only(path, part):
         assert imported in RANKS, f"{path} imports {imported}"
         assert RANKS[imported] <= RANKS[part], f"{path} ({part}) imports {imported}, which ranks above it"
         if part == "serving":
-            allowed = ("arguments", "atomic", "errors", "boundary", "contract", "readable", "serving")
+            allowed = ("arguments", "atomic", "errors", "boundary", "contract", "quiet", "readable", "serving")
             assert imported in allowed, f"{path} may use only {', '.join(allowed)}"
 
 

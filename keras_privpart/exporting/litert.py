@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_privpart.contract import DEVICE_FILES, DEVICE_SIGNATURE
 from keras_privpart.errors import BundleError
+from keras_privpart.quiet import hushed
 
 FORMS = tuple(form for form in DEVICE_FILES if form.startswith("litert"))
 # Largest relative error, in the Euclidean norm, against float32. Post-training quantisation costs a percent or two; more than these
@@ -74,7 +75,9 @@ def load(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray]]:
 
 def _interpreter(model: bytes) -> Any:
     try:
-        return importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
+        interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
+        with hushed():  # it tells of its delegate
+            return interpreter(model_content=model)
     except ImportError:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it moved to ai_edge_litert

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_privpart.contract import DEVICE_SIGNATURE, NOISE_KEY, Contract, check_saved_model, glob_free
 from keras_privpart.errors import BundleError, IntegrityError
+from keras_privpart.quiet import hushed
 
 from . import noise_keys
 
@@ -84,7 +85,8 @@ class LiteRTRunner(DeviceRunner):
                 f"The device half {file} needs LiteRT: {error}. Install it: pip install 'keras_privpart[litert]', or ai-edge-litert alone."
             ) from error
         try:
-            self._interpreter: Any = interpreter(model_path=str(file), num_threads=min(os.cpu_count() or 1, _MOST_THREADS))
+            with hushed():  # it tells of its delegate
+                self._interpreter: Any = interpreter(model_path=str(file), num_threads=min(os.cpu_count() or 1, _MOST_THREADS))
             self._signature = self._interpreter.get_signature_runner(DEVICE_SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"Can't load the device half {file}: {error}. Export the bundle again.") from error

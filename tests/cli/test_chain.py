@@ -21,12 +21,13 @@ def chain(tmp_path_factory, model_file):
         ["partition", model_file, "--at", "narrow", "--out", folder / "run"],
         ["train", folder / "run", "--dataset", "digits", "--epochs", "3", "--noise", "0.3", "--seed", "1"],
         ["audit", folder / "run", "--seeds", "1", "--epochs", "1", "--attacks", "decoder, small, mse"],
-        ["export", folder / "run", "--to", folder / "digits"],
+        ["export", folder / "run", "--to", folder / "digits", "--format", "saved_model", "--format", "litert"],
     ):
         command = [sys.executable, "-m", "keras_privpart.cli", *map(str, arguments), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         assert done.returncode == 0, done.stderr
         (folder / f"{arguments[0]}.json").write_text(done.stdout)
+        (folder / f"{arguments[0]}.err").write_text(done.stderr)
     return folder
 
 
@@ -134,3 +135,25 @@ def test_what_is_there_is_kept_unless_overwritten(chain, run):
         ["export", chain / "run", "--to", chain / "digits", "--version", "1"],
     ):
         assert "overwrite" in run(*arguments, code=1).stderr
+
+
+NOISE = re.compile(r"(?i)retrac|mlir|cuda|cuinit|onednn|xnnpack|cpu_feature|rebuild tensorflow|^[IWEF]\d{4} |warning|absl|traceback|dump")
+
+
+@pytest.mark.parametrize("command", ["partition", "train", "audit", "export", "cuts", "inspect", "predict"])
+def test_commands_say_nothing_but_their_own(chain, command, model_file, server, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 8, 8, 1), "float32"))
+    more = {
+        "cuts": [model_file],
+        "inspect": [chain / "digits"],
+        "predict": [chain / "digits", "--server", server, "--input", tmp_path / "x.npy"],
+    }
+    if command in more:
+        done = subprocess.run(
+            [sys.executable, "-m", "keras_privpart.cli", command, *map(str, more[command])], capture_output=True, text=True
+        )
+        said = done.stderr
+        assert done.returncode == 0, said
+    else:
+        said = (chain / f"{command}.err").read_text()
+    assert [line for line in said.splitlines() if NOISE.search(line)] == []

@@ -85,7 +85,7 @@ def chosen(
 
     Args:
         attacks: objects, or names: of a set (`"standard"`, `"full"`), of a family (one of `threat_model.ATTACKS`, for all its members in
-            `full`), or of one attack in `full`; upper and lower case are the same. None for `"standard"`.
+            `full`), or of one attack in `full`; upper and lower case, and spaces around commas, make no difference. None for `"standard"`.
         private, pictures, unseen: as for `standard`.
 
     Raises:
@@ -103,11 +103,11 @@ def chosen(
 
 
 def _named(name: str, private: Sequence[str], pictures: int, unseen: Sequence[str]) -> list[Attack]:
-    wanted = name.casefold()
+    wanted = _plain(name)
     if wanted in SETS:
         return SETS[wanted](private, pictures, unseen)
     everything = full(private, pictures, unseen)
-    found = [attack for attack in everything if wanted in (attack.name.casefold(), attack.family.casefold())]
+    found = [attack for attack in everything if wanted in (_plain(attack.name), _plain(attack.family))]
     if not found:
         families = dict.fromkeys(attack.family for attack in everything)
         raise AuditError(
@@ -115,6 +115,11 @@ def _named(name: str, private: Sequence[str], pictures: int, unseen: Sequence[st
             f"one attack: {'; '.join(attack.name for attack in everything)}. Choose among them, or give an Attack."
         )
     return found
+
+
+def _plain(name: str) -> str:
+    """A name however it is typed: `Decoder,small, MSE` is `decoder, small, mse`."""
+    return ", ".join(" ".join(part.split()) for part in name.casefold().split(","))
 
 
 def denied(attack: Attack, threat: ThreatModel) -> str | None:

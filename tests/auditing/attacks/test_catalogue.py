@@ -1,5 +1,8 @@
 """Named sets of attacks, what threat models deny, the planted leak, and what is particular to single families."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -115,6 +118,22 @@ def test_membership_samples_are_balanced_and_disjoint(digits):
         assert all((x.tobytes() in rows[2]) == bool(m) for x, m in zip(samples.x, samples.targets[MEMBER], strict=True))
     with pytest.raises(AuditError, match="Received 1 members and 150 others"):
         membership(members[:1], others)
+
+
+def test_names_may_be_typed_in_any_case_and_spacing():
+    for typed in ("Decoder, Small, MSE", "decoder,small,mse", " DECODER ,  small , mse "):
+        assert [attack.name for attack in chosen(typed)] == ["decoder, small, mse"]
+    assert [attack.name for attack in chosen(["unsplit", "Linear probe, male"], ["Male"])] == ["UnSplit", "linear probe, Male"]
+
+
+def test_the_docs_spell_every_name_as_it_is_typed():
+    rows = (Path(__file__).parents[3] / "docs/attacks.md").read_text().split("Names, as `--attacks`")[1].split("```")[0]
+    typed = {name for row in rows.splitlines() if row.startswith("| `") for name in re.findall(r"`(.+?)`", row)}
+    everything = full(["KEY"])
+    families = {attack.family for attack in [*everything, *full(["KEY"], unseen=["KEY"])]}
+    for name in typed - families - {"KEY", "unseen", "KEY (not defended)"}:
+        assert len(chosen(name, ["KEY"])) >= 1, name
+    assert {name.casefold() for name in typed} >= {attack.name.casefold() for attack in everything} | families
 
 
 def test_most_is_checked():
