@@ -24,6 +24,7 @@ _HOME = {
     "GateChannel": "channels",
     "GaussianChannel": "channels",
     "LaplaceChannel": "channels",
+    "OpenSet": "auditing.knowledge.open_set",
     "Partition": "partitioning.halves",
     "PrivPartError": "errors",
     "PrivacyMonitor": "training.callbacks",
@@ -70,6 +71,7 @@ __all__ = [
     "GateChannel",
     "GaussianChannel",
     "LaplaceChannel",
+    "OpenSet",
     "Partition",
     "PrivPartError",
     "PrivacyMonitor",
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from keras_privpart import channels, datasets
     from keras_privpart.auditing import attacks
     from keras_privpart.auditing.audit import audit
+    from keras_privpart.auditing.knowledge.open_set import OpenSet
     from keras_privpart.auditing.reporting.comparison import compare_reports
     from keras_privpart.auditing.reporting.report import AuditReport
     from keras_privpart.channels import DropoutChannel, GateChannel, GaussianChannel, LaplaceChannel, QuantizeChannel

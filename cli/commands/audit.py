@@ -38,6 +38,9 @@ OVER_THE_LIMIT = 3
     "--allow-low-effort", is_flag=True, help="Let --max-leakage pass where attackers were trained less than by default (--epochs)."
 )
 @click.option("--looks", multiple=True, type=click.IntRange(min=1), help="At the same input; may be repeated.  [default: 1, 16]")
+@click.option(
+    "--frames", type=click.IntRange(min=0), help="Near duplicates of every input, as frames of a scene.  [default: 16 with frozen noise]"
+)
 @click.option("--curve", is_flag=True, help="Carry the strongest attack out with fewer examples as well: would more help?")
 @click.option("--pictures/--no-pictures", default=True, help="Whether the report shows images of the test set.")
 @click.option("--bound/--no-bound", default=True, help="Whether the report has a bound on the error of any reconstruction.")

@@ -9,6 +9,7 @@ from typing import Any
 from keras_privpart.auditing.attacks import Attack
 from keras_privpart.auditing.conclusion import assembled
 from keras_privpart.auditing.execution import executed
+from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.views import TOP1, Answer
 from keras_privpart.auditing.plan import planned
 from keras_privpart.auditing.reporting.report import AuditReport
@@ -31,12 +32,14 @@ def audit(
     trained_on: Any = None,
     budgets: Sequence[int | None] = (None,),
     group: str | None = None,
+    groups: OpenSet | None = None,
     epochs: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
     pictures: int = 8,
     answer: Answer = TOP1,
     looks: Sequence[int] = (1, 16),
+    frames: int | None = None,
     race: bool = True,
     doublings: int | None = None,
     curve: bool = False,
@@ -77,15 +80,23 @@ def audit(
         budgets: how many examples attackers have in all, each a whole number from 10, or None for all of `train`; results are apart.
         group: key of the target that says whose picture an example is: private attributes are then attacked under two protocols, *same
             people* and *disjoint people*, with results of their own (see `people.protocols`).
+        groups: who is enrolled, a helper or unseen, for tasks where strangers ask too; needs `group` and `reference`. Private attributes
+            are then attacked for victims of each group, by attackers with and without the other groups' pictures (`open_set.protocols`);
+            who comes first and `"who or unknown"` are floors both; identity, and detection with identification, stand beside them. The
+            task's labels count for enrolled people only: give strangers -1.
         epochs: of every attacker over its data, ended early when the held-out loss stops falling; None for as many as make 600
             updates, at least 8 and at most 100, and doubled from there. Fewer are low effort, which the report says and the gate refuses.
         batch_size: of the attackers' training; smaller where an epoch would have under 8 batches, but not under 8 examples.
         seed: of the division of the data, the attackers and the bootstrap.
         pictures: how many test images the report shows.
         answer: the decision that the operator returns: `"top-1"` (with one output `[batch, 1]`, on which side it is), `"scores"` for all
-            that the server half answers, or a function from the list of its outputs to an array `[n, ...]`.
+            that the server half answers, with `groups` `"who or unknown"` (unknown where no score exceeds what `false_alarms` of the
+            helpers' pictures among the training data exceed), or a function from the list of its outputs to an array `[n, ...]`.
         looks: how many looks at the same input attackers get, each a number with results of its own: they see the mean, and train on
             means. Where two looks agree, the report says so and one is all.
+        frames: how many near duplicates of every input attackers get in a case of its own, as successive frames of a scene are (moved by a
+            pixel, 4 % more or less light): they see the mean, and train on means. 0 for none; None for 16 where noise is frozen, whose
+            other looks show no more, and for none elsewhere.
         race: whether attacks that are far behind stop after one attacker on the boundary; False for floors and ceilings of all.
         doublings: how often the updates of the strongest attacks may be doubled; None for 3, or 0 where `epochs` is given. Where the last
             doubling still gained, or none was tried, numbers say "at least".
@@ -94,7 +105,8 @@ def audit(
             noise stands on the boundary; elsewhere it says why there is none.
         cache: a folder that keeps what every fitted attacker found: an audit that is killed and started again repeats none.
         workers: fits that are carried out at once; as many as there are cores by default.
-        progress: called as `progress(done, total, what)` before each step and once when all is done.
+        progress: called as `progress(done, total, what)` before each step and once when all is done. From the first attack on `total` is
+            the most there can be: it falls as attacks drop out, and rises no more.
 
     Raises:
         AuditError: the data do not fit, overlap, or hold no such attribute; the model has several inputs; or no twin can be trained.

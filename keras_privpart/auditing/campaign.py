@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from keras_privpart.auditing.attacks import Attack, Effort
 from keras_privpart.auditing.cases import Case, Halves
 from keras_privpart.auditing.fits import ANSWER, BOUNDARY, CEILING, DECISION, Fits, Job
+from keras_privpart.auditing.knowledge.views import TOP1, WHO
 from keras_privpart.auditing.reporting.results import AttackResult
 from keras_privpart.auditing.scoring.chance import chance, mirrored
 from keras_privpart.auditing.scoring.confusion import readings
@@ -18,7 +19,7 @@ from keras_privpart.auditing.scoring.evidence import Pictures
 from keras_privpart.auditing.scoring.intervals import Leakage, Side, compare, mean_score, table_of
 from keras_privpart.auditing.store import Found
 
-FLOORS = (DECISION, ANSWER)
+FLOORS = (DECISION, TOP1, WHO, ANSWER)
 NEAR = 0.02  # of the leader's score: attacks as close as that go on
 ENOUGH = 0.005  # of the held-out score: doubling the updates must gain as much to go on
 NOT_MEASURED = "it was not among the strongest attacks, so that its floor and ceiling were not measured"
@@ -73,14 +74,24 @@ class Campaign:
         seed: of the audit.
         race: whether attacks that are far behind the leader stop early; otherwise all go on.
         doublings: how often the updates of the strongest may be doubled.
+        expect: told how many more fits there can be at most, first before any and again whenever some have dropped out.
     """
 
-    def __init__(self, fits: Fits, seeds: int, seed: int, race: bool = True, doublings: int = 3) -> None:
+    def __init__(
+        self,
+        fits: Fits,
+        seeds: int,
+        seed: int,
+        race: bool = True,
+        doublings: int = 3,
+        expect: Callable[[int], None] = lambda most: None,
+    ) -> None:
         self._fits = fits
         self._seeds = seeds
         self._seed = seed
         self._race = race
         self._doublings = doublings
+        self._expect = expect
         self._models = range(len(fits.models))
 
     def seats_of(self, attack: Attack) -> list[str]:
@@ -101,13 +112,16 @@ class Campaign:
         self._fits.introduce([attack for attack, _ in plan])
         races = self._races(plan)
         runners = [r for race in races for r in race.runners]
+        self._expect(self._most_fits(races, self._doublings))
         for cheap in (True, False):  # a bar first, which the others must pass
             self._fill([(r, BOUNDARY, 1) for r in runners if r.attack.cheap is cheap])
         for race in races:
             self._sift(race)
+        self._expect(self._most_fits(races, self._doublings))
         self._strengthen([r for race in races for r in self._leaders(race)])
         for race in races:
             self._sift(race)
+        self._expect(self._most_fits(races, 0))
         self._fill([(r, BOUNDARY, self._seeds_of(r)) for r in runners if r.goes_on])
         self._fill([(r, seat, self._seeds_of(r)) for r in runners if r.goes_on for seat in self.seats_of(r.attack)])
         found = {(id(r.attack), id(r.case)): self._outcome(race, r) for race in races for r in race.runners}
@@ -132,6 +146,14 @@ class Campaign:
             Race(kind, group[0].case, Halves.of(group[0].case.data, len(rivals[kind]), self._seed), tuple(group))
             for (kind, _), group in groups.items()
         ]
+
+    def _most_fits(self, races: Sequence[Race], doublings: int) -> int:
+        """How many more fits there can be at most: of all who are still in the race, every seed at every seat, and so many doublings."""
+        going = [r for race in races for r in race.runners if r.goes_on]
+        wanted = sum(len(self.seats_of(r.attack)) * self._seeds_of(r) for r in going) * len(self._models)
+        done = sum(len(found) for r in going for models in r.found.values() for found in models)
+        doubled = sum(min(1, n) if self._race else n for n in (sum(r.attack.trains for r in race.runners) for race in races))
+        return wanted - done + doublings * doubled * len(self._models)
 
     def _seeds_of(self, runner: Runner) -> int:
         return 1 if runner.attack.cheap else self._seeds
@@ -214,6 +236,7 @@ class Campaign:
             victims=int(np.sum(reported[: len(sides[BOUNDARY][0][0])])),
             notes=tuple(dict.fromkeys(notes)),
             looks=case.looks,
+            frames=case.frames,
             chosen_by=mean_score(sides[BOUNDARY], race.halves.choosing),
             updates=_updates(runner) if attack.trains else None,
             at_least=runner.at_least,

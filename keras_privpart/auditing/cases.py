@@ -22,6 +22,7 @@ class Case:
         budget: how many examples the attacker was limited to; None for all.
         people: which people the attacker knows, see `people`; empty where the audit does not tell them apart.
         looks: how many looks at every input the attacker gets.
+        frames: whether each look is at another near duplicate of the input, see `frames.frame`.
     """
 
     data: Split
@@ -29,6 +30,7 @@ class Case:
     budget: int | None = None
     people: str = ""
     looks: int = 1
+    frames: bool = False
 
     def kind_of(self, attack: Attack) -> str:
         """What the attack is after; under different protocols, different things."""
@@ -38,7 +40,7 @@ class Case:
         """For progress: `100 examples, same people, 16 looks`."""
         parts = [f"{self.budget:,} examples"] if self.budget else []
         parts += [self.people] if self.people else []
-        parts += [f"{self.looks} looks"] if self.looks > 1 else []
+        parts += [f"{self.looks} {'near duplicates' if self.frames else 'looks'}"] if self.looks > 1 else []
         return f" ({', '.join(parts)})" if parts else ""
 
 

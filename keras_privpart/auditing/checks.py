@@ -8,8 +8,9 @@ import numpy as np
 
 from keras_privpart import arguments
 from keras_privpart.auditing.attacks import Attack
+from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.splits import FEWEST
-from keras_privpart.auditing.knowledge.views import SCORES, TOP1, Answer
+from keras_privpart.auditing.knowledge.views import SCORES, TOP1, WHO, Answer
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
@@ -91,10 +92,34 @@ def check_looks(looks: Sequence[int]) -> None:
         raise AuditError(f"Received looks={tuple(looks)!r}; expected how many looks at an input attackers get, from 1. Give (1, 16).")
 
 
-def check_answer(answer: Answer) -> None:
-    """What the operator returns: one of two words, or a function."""
-    if answer not in (TOP1, SCORES) and not callable(answer):
+def check_frames(frames: int | None) -> None:
+    """None, 0 for none, or how many near duplicates, from 2."""
+    if frames is not None and (not arguments.is_whole(frames, 0) or frames == 1):
         raise AuditError(
-            f"Received answer={answer!r}; expected {TOP1!r}, {SCORES!r} or a function of the list of the server half's outputs. Give what "
-            "the operator returns to whoever asks."
+            f"Received frames={frames!r}; expected how many near duplicates of an input attackers see, from 2, or 0 for none. Give 16."
+        )
+
+
+def check_answer(answer: Answer, groups: OpenSet | None) -> None:
+    """What the operator returns: one of a few words, or a function."""
+    words = (TOP1, SCORES) if groups is None else (TOP1, SCORES, WHO)
+    if answer not in words and not callable(answer):
+        expected = ", ".join(map(repr, words))
+        raise AuditError(
+            f"Received answer={answer!r}; expected {expected} or a function of the list of the server half's outputs. Give what "
+            f"the operator returns to whoever asks{'' if groups else f', and groups= for {WHO!r}'}."
+        )
+
+
+def check_groups(groups: OpenSet | None, group: str | None, reference: object) -> None:
+    """Groups of people are told apart by `group`, and an undefended twin cannot be trained on strangers."""
+    if groups is None:
+        return
+    if not isinstance(groups, OpenSet):
+        raise AuditError(f"Received groups={groups!r}; expected an OpenSet of enrolled people and helpers. Give OpenSet(enrolled=[...]).")
+    missing = [name for name, value in (("group", group), ("reference", reference)) if value is None]
+    if missing:
+        raise AuditError(
+            f"Received groups= without {' and '.join(f'{name}=' for name in missing)}; expected the target that says whose picture an "
+            "example is, and an undefended partition, for strangers have no label to train a twin with. Give both."
         )

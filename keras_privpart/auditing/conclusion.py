@@ -64,6 +64,7 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
             "low": plan.low_effort,
         },
         bits=None if isinstance(found.bits, str) else found.bits,
+        identification=found.identification,
     )
     return replace(report, pictures=_pictures(report, found.outcomes, plan.test, settings.pictures))
 

@@ -11,19 +11,25 @@ from keras_privpart.auditing.attacks import RECONSTRUCTION
 from keras_privpart.auditing.campaign import Campaign, Outcome
 from keras_privpart.auditing.evaluation_classifier import Judge
 from keras_privpart.auditing.fits import ANSWER, BOUNDARY, CEILING, DECISION, Fits, Seat
-from keras_privpart.auditing.knowledge.views import View, Views
+from keras_privpart.auditing.knowledge.open_set import ENROLLED
+from keras_privpart.auditing.knowledge.passage import frozen_noise
+from keras_privpart.auditing.knowledge.views import TOP1, WHO, View, Views
 from keras_privpart.auditing.plan import AuditPlan
 from keras_privpart.auditing.reference import undefended
 from keras_privpart.auditing.scoring import bounds, information
+from keras_privpart.auditing.scoring.identification import Identification
 from keras_privpart.auditing.scoring.intervals import Score, score_of
 from keras_privpart.auditing.settings import AuditSettings, Progress
 from keras_privpart.auditing.store import Store, digest_of_halves
+from keras_privpart.auditing.strangers import identification, open_seats
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.training.task import correct
 
 CURVE = (1000, 4000, 16000)
+DEFENDED, REFERENCE = "defended", "reference"
+WHO_WORDS = "who comes first, or unknown where no score exceeds the threshold"
 FLAT = 0.01  # a curve that rose by as much with the last step still rises
 
 
@@ -42,6 +48,7 @@ class Findings:
         unreachable: why attacks could not be carried out on what there is to see, by name.
         tested: names of the attacks that were.
         judged: how often the classifier that judges reconstructions is right on real pictures; None where there is none.
+        identification: what the task of an open set is worth; None for other tasks.
     """
 
     outcomes: Sequence[Outcome]
@@ -55,6 +62,7 @@ class Findings:
     unreachable: Mapping[str, str]
     tested: Sequence[str]
     judged: float | None
+    identification: Identification | None
 
 
 def executed(plan: AuditPlan) -> Findings:
@@ -71,50 +79,67 @@ def executed(plan: AuditPlan) -> Findings:
         limits = bounds.attempted(partitions[0], plan.train.x, settings.seed)
         steps("counting bits")
         known = information.bits(partitions[0], plan.train, plan.test, looks=settings.looks, seed=settings.seed)
-    defended = [Views(p, settings.answer) for p in partitions]
-    undefended_ = [Views(r, settings.answer, "the undefended boundary") for r in references]
+    named = settings.answer if settings.answer != WHO else TOP1
+    defended = [Views(p, named) for p in partitions]
+    undefended_ = [Views(r, named, "the undefended boundary") for r in references]
     models = [
-        _seats(views, of, theirs, reference, settings)
+        _seats(views, of, theirs, reference, plan)
         for views, of, theirs, reference in zip(defended, partitions, undefended_, references, strict=True)
     ]
-    accuracies = [_accuracy([v.answer for v in side], plan.test, seeds, settings.seed) for side in (defended, undefended_)]
+    answers = {DEFENDED: [v.answer.sent for v in defended], REFERENCE: [v.answer.sent for v in undefended_]}
+    labelled = plan.test if settings.groups is None else settings.groups.pictures(plan.test, str(settings.group), ENROLLED)
+    accuracies = [_accuracy(side, labelled, seeds, settings.seed) for side in answers.values()]
     judged = any(attack.kind == RECONSTRUCTION for attack in plan.attacks) and not Judge.inapplicable(plan.train, plan.test)
     judge = Judge(plan.data, plan.plain[-1].effort, settings.seed, store) if judged else None
     fits = Fits(models, seeds, settings.seed, store, judge, steps, settings.workers)
-    campaign = Campaign(fits, seeds, settings.seed, settings.race, settings.most_doublings)
+    campaign = Campaign(fits, seeds, settings.seed, settings.race, settings.most_doublings, steps.expect)
     unreachable = {attack.name: reason for attack in plan.attacks if (reason := campaign.unreachable(attack)) is not None}
-    repeats = all(views.boundary.repeats(plan.train.x) for views in defended)
+    repeats = all(views.boundary.sent.repeats(plan.train.x) for views in defended)
     work = [(attack, cases) for attack, cases in plan.work(repeats) if attack.name not in unreachable]
-    steps.total += sum(map(len, (cases for _, cases in work)))
+    steps.later = (len(CURVE) + 1) * len({case.kind_of(attack) for attack, cases in work for case in cases}) if settings.curve else 0
     outcomes = campaign.run(work)
+    if settings.curve:
+        outcomes = _curved(outcomes, plan, campaign)
     steps("done")
     return Findings(
-        outcomes=_curved(outcomes, plan, campaign) if settings.curve else outcomes,
+        outcomes=outcomes,
         defended_accuracy=accuracies[0],
         reference_accuracy=accuracies[1],
         reference=origin,
         bound=limits,
         bits=known,
-        decided=defended[0].decided,
+        decided=defended[0].decided if settings.answer != WHO else WHO_WORDS,
         repeats=repeats,
         unreachable=unreachable,
         tested=[attack.name for attack, _ in work],
         judged=None if judge is None else judge.accuracy(),
+        identification=identification(answers, plan),
     )
 
 
 class _Steps:
-    """Counts announced steps for a progress callback; attacks may announce from several threads."""
+    """Counts announced steps for a progress callback; attacks may announce from several threads.
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._done, self.total = progress, 0, total
+    The total is told from the first fit on as what there can be at most. It falls as attacks drop out of the race, and never rises.
+
+    Attributes:
+        later: steps after those that are expected.
+    """
+
+    def __init__(self, progress: Progress | None, first: int) -> None:
+        self._progress, self._done, self._total, self.later = progress, 0, first, 0
         self._lock = threading.Lock()
+
+    def expect(self, most: int) -> None:
+        """So many more steps at most, but for the later ones."""
+        with self._lock:
+            self._total = self._done + most + self.later
 
     def __call__(self, what: str) -> None:
         with self._lock:
-            self.total = self._done if what == "done" else max(self.total, self._done + 1)
+            self._total = self._done if what == "done" else max(self._total, self._done + 1)
             if self._progress is not None:
-                self._progress(self._done, self.total, what)
+                self._progress(self._done, self._total, what)
             self._done += 1
 
 
@@ -130,16 +155,23 @@ def _references(settings: AuditSettings, plan: AuditPlan) -> tuple[list[Partitio
     return given, "an undefended partition given by the caller"
 
 
-def _seats(views: Views, partition: Partition, theirs: Views, reference: Partition, settings: AuditSettings) -> dict[str, Seat]:
-    digest, below = digest_of_halves(partition), digest_of_halves(reference)
+def _seats(views: Views, partition: Partition, theirs: Views, reference: Partition, plan: AuditPlan) -> dict[str, Seat]:
+    settings = plan.settings
+    digest, below = _digest(partition), _digest(reference)
     # What a seat shows of its halves: a ceiling is a boundary too, and a function of the operator's own cannot be told from another.
     decided = f"{DECISION} {settings.answer}" if isinstance(settings.answer, str) else None
-    return {
+    found = {
         BOUNDARY: Seat(views.boundary, digest and f"{BOUNDARY} {digest}"),
         DECISION: Seat(views.decision, digest and decided and f"{decided} {digest}"),
         ANSWER: Seat(views.answer, digest and f"{ANSWER} {digest}"),
         CEILING: Seat(theirs.boundary, below and f"{BOUNDARY} {below}"),
     }
+    return found if settings.groups is None else {**found, **open_seats(views, found[DECISION], digest, plan)}
+
+
+def _digest(partition: Partition) -> str | None:
+    """Of the halves; with frozen noise, of attackers who lack the key too."""
+    return digest_of_halves(partition, *(["keys apart"] if frozen_noise(partition) else []))
 
 
 def _curved(outcomes: Sequence[Outcome], plan: AuditPlan, campaign: Campaign) -> list[Outcome]:
@@ -147,7 +179,8 @@ def _curved(outcomes: Sequence[Outcome], plan: AuditPlan, campaign: Campaign) ->
     found = list(outcomes)
     attacks = {attack.name: attack for attack in plan.attacks}
     for kind in dict.fromkeys(o.result.kind for o in outcomes):
-        rivals = [o for o in outcomes if o.result.kind == kind and o.result.budget is None and o.result.looks == min(plan.settings.looks)]
+        rivals = [o for o in outcomes if o.result.kind == kind and o.result.budget is None and not o.result.frames]
+        rivals = [o for o in rivals if o.result.looks == min(plan.settings.looks)]
         best = max(rivals, key=lambda o: o.result.strength)
         attack = attacks[best.result.attack]
         case = next(c for c in plan.apart.get(attack.kind, plan.plain) if c.people == best.result.people and c.budget is None)

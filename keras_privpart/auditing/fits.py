@@ -53,7 +53,7 @@ class Fits:
     """All single fits of an audit.
 
     Args:
-        models: for every model, its seats: boundary, decision, answer, ceiling.
+        models: for every model, its seats: boundary, decision, answer, ceiling; of an open set, another decision under its own word.
         seeds: how many attackers of a kind there are, for messages.
         seed: of the audit; attackers have seeds of their own that follow from it.
         store: what was found before.
@@ -117,20 +117,22 @@ class Fits:
         if self._stopped.is_set():
             raise InterruptedError("another attack failed")
         seat, case = self.models[job.model][job.seat], job.case
-        looks = 1 if case.looks == 1 or seat.view.repeats(case.data.known.x) else case.looks  # without noise, more show no more
-        mine = (id(job.attack), id(case.data), job.seat, job.model, job.seed, looks, job.effort)
+        # Without noise, or where it is frozen, more looks at the same input show no more.
+        alike = case.looks == 1 or (not case.frames and seat.view.sent.repeats(case.data.known.x))
+        looks = 1 if alike else case.looks
+        mine = (id(job.attack), id(case.data), job.seat, job.model, job.seed, looks, case.frames, job.effort)
         if mine in self._made:
             return self._made[mine]
         which = f", model {job.model + 1} of {len(self.models)}" if len(self.models) > 1 else ""
         words = replace(case, looks=looks).words()
         self._announce(f"{job.attack.name}: {job.seat}{which}, seed {job.seed + 1} of {self._seeds}{words}")
         seed = self._seed * _SEED_STRIDE + job.seed
-        view = seat.digest and (seat.digest if looks == 1 else f"{seat.digest}, {looks} looks")
+        view = seat.digest and (seat.digest if looks == 1 else f"{seat.digest}, {looks} {'frames' if case.frames else 'looks'}")
         key = key_of(self._described[id(job.attack)], view, self._digest(case), job.effort, seed)
         found = self._store.get(key)
         if found is None:
             attack = self._borrowed(job.attack)
-            found = self._fitted(attack, seat.view.looking(looks) if looks > 1 else seat.view, job, seed)
+            found = self._fitted(attack, seat.view.looking(looks, case.frames) if looks > 1 else seat.view, job, seed)
             with self._lock:
                 self._free[id(job.attack)].append(attack)
             self._store.put(key, found)
@@ -147,7 +149,7 @@ class Fits:
         data = job.case.data
         attack.fit(view, data.known, data.held_out, job.effort, seed)
         notes = tuple(attack.notes)
-        evidence = attack.score(view.see(data.victims.x), data.victims)
+        evidence = attack.score(view.sent.see(data.victims.x), data.victims)
         if isinstance(evidence, Pictures):
             judge = self._judge if attack.kind == RECONSTRUCTION else None
             told = None if judge is None or evidence.images is None else judge.told(evidence.images, data.victims)

@@ -9,14 +9,18 @@ from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
 from keras_privpart.auditing.cases import Case
 from keras_privpart.auditing.checks import check_inputs, single_precision
-from keras_privpart.auditing.knowledge.images import as_images
+from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.passage import frozen_noise
 from keras_privpart.auditing.knowledge.splits import Seen, Split, seen_in_training, split
 from keras_privpart.auditing.settings import AuditSettings
 from keras_privpart.datasets import Samples
+from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.threat_model import ThreatModel
 
 HELD_OUT = 0.15
+FRAMES = 16
+NEAR_DUPLICATES = "near duplicates of an input, such as successive frames of a scene"
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class AuditPlan:
         """Every attack with its cases; without those that have none. Where two looks `repeats`, more of them are no case of their own."""
         found = [(attack, self.apart.get(attack.kind, self.plain)) for attack in self.attacks]
         least = min(self.settings.looks)
-        return [(attack, kept) for attack, cases in found if (kept := [c for c in cases if c.looks == least or not repeats])]
+        return [(attack, kept) for attack, cases in found if (kept := [c for c in cases if c.looks == least or c.frames or not repeats])]
 
     @property
     def low_effort(self) -> bool:
@@ -82,10 +86,13 @@ def planned(settings: AuditSettings) -> AuditPlan:
     known = seen is not None and 2 * seen.attacker > data.owned
     threat_model = settings.threat_model or ThreatModel(private=settings.defended, data="training" if known else "alike")
     how = (settings.budgets, settings.epochs, settings.batch_size)
+    frames, why_not = _frames(settings, train)
     apart, impossible = (
         ({}, {})
         if settings.group is None
-        else selection.people_cases(data, settings.group, settings.defended, settings.others, *how, settings.seed, settings.looks)
+        else selection.people_cases(
+            data, settings.group, settings.defended, settings.others, *how, settings.seed, settings.looks, frames, settings.groups
+        )
     )
     return AuditPlan(
         settings=settings,
@@ -96,7 +103,19 @@ def planned(settings: AuditSettings) -> AuditPlan:
         seen=seen,
         threat_model=threat_model,
         attacks=attacks,
-        plain=selection.cases(data, "", *how, settings.looks),
+        plain=selection.cases(data, "", *how, settings.looks, frames),
         apart=apart,
-        left_out={**left_out, **impossible},
+        left_out={**left_out, **impossible, **why_not},
     )
+
+
+def _frames(settings: AuditSettings, train: Samples) -> tuple[int, dict[str, str]]:
+    """How many near duplicates attackers see; where they see none, why."""
+    frozen = any(map(frozen_noise, settings.partitions))
+    wanted = (FRAMES if frozen else 0) if settings.frames is None else settings.frames
+    reason = not_images(train.x)
+    if wanted and reason is None:
+        return wanted, {}
+    if wanted and settings.frames is not None:
+        raise AuditError(f"Received frames={wanted} and no pictures: {reason}. Expected pictures, or frames=0. Leave frames out.")
+    return 0, {NEAR_DUPLICATES: "near duplicates are of pictures" if wanted else f"frames={FRAMES} attacks them"}

@@ -9,6 +9,8 @@ from dataclasses import replace
 from keras_privpart.auditing.attacks import Attack, Effort, chosen, denied
 from keras_privpart.auditing.cases import Case
 from keras_privpart.auditing.checks import check_members
+from keras_privpart.auditing.knowledge import open_set
+from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.people import protocols
 from keras_privpart.auditing.knowledge.splits import Split
 from keras_privpart.datasets import Samples
@@ -47,13 +49,21 @@ def _called_for(threat_model: ThreatModel, unseen: Sequence[str], pictures: int)
 
 
 def cases(
-    data: Split, people: str, budgets: Sequence[int | None], epochs: int | None, batch_size: int, looks: Sequence[int] = (1,)
+    data: Split,
+    people: str,
+    budgets: Sequence[int | None],
+    epochs: int | None,
+    batch_size: int,
+    looks: Sequence[int] = (1,),
+    frames: int = 0,
 ) -> list[Case]:
-    """One case a budget, those that the data cannot fill left out, and with the most examples one for every number of looks, in order."""
+    """One case a budget, those that the data cannot fill left out, and with the most examples one for every number of looks, in order;
+    one for near duplicates comes last."""
     wanted = sorted({math.inf if budget is None or budget >= data.owned else budget for budget in budgets})
     parts = [(None, data) if budget == math.inf else (int(budget), data.limited(int(budget))) for budget in wanted]
     found = [Case(part, _effort(len(part.known), epochs, batch_size), budget, people, min(looks)) for budget, part in parts]
-    return found + [replace(found[-1], looks=k) for k in sorted(set(looks))[1:]]
+    often = [replace(found[-1], looks=k) for k in sorted(set(looks))[1:]]
+    return [*found, *often, *([replace(found[-1], looks=frames, frames=True)] if frames else [])]
 
 
 def full_epochs(known: int, batch_size: int) -> int:
@@ -77,8 +87,10 @@ def people_cases(
     batch_size: int,
     seed: int,
     looks: Sequence[int] = (1,),
+    frames: int = 0,
+    groups: OpenSet | None = None,
 ) -> tuple[dict[str, list[Case]], dict[str, str]]:
-    """The cases of every attribute under both protocols, and why there are none of one.
+    """The cases of every attribute under both protocols, or with `groups` under those of an open set, and why there are none of one.
 
     People are divided by the private attributes together, and by each unseen one alone: to attack one more changes nothing of the others.
     """
@@ -86,10 +98,11 @@ def people_cases(
     impossible: dict[str, str] = {}
     for attributes in ([private] if private else []) + [[attribute] for attribute in unseen]:
         theirs: list[Case] = []
-        for people, part in protocols(data, group, attributes, seed).items():
+        divided = protocols(data, group, attributes, seed) if groups is None else open_set.protocols(data, group, groups, attributes, seed)
+        for people, part in divided.items():
             if isinstance(part, str):
                 impossible[f"{', '.join(attributes)} of {people}"] = part
             else:
-                theirs += cases(part, people, budgets, epochs, batch_size, looks)
+                theirs += cases(part, people, budgets, epochs, batch_size, looks, frames)
         found.update(dict.fromkeys(attributes, theirs))
     return found, impossible

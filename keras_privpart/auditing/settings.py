@@ -9,7 +9,16 @@ from typing import Any
 
 from keras_privpart import arguments
 from keras_privpart.auditing.attacks import Attack
-from keras_privpart.auditing.checks import check_answer, check_budgets, check_looks, check_settings, check_unseen
+from keras_privpart.auditing.checks import (
+    check_answer,
+    check_budgets,
+    check_frames,
+    check_groups,
+    check_looks,
+    check_settings,
+    check_unseen,
+)
+from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.views import TOP1, Answer
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
@@ -39,12 +48,14 @@ class AuditSettings:
     trained_on: Any = field(default=None, metadata=_NAMED)
     budgets: Sequence[int | None] = (None,)
     group: str | None = None
+    groups: OpenSet | None = field(default=None, metadata=_NAMED)
     epochs: int | None = None
     batch_size: int = 64
     seed: int = 0
     pictures: int = 8
     answer: Answer = TOP1
     looks: Sequence[int] = (1, 16)
+    frames: int | None = None
     race: bool = True
     doublings: int | None = None
     curve: bool = False
@@ -54,7 +65,7 @@ class AuditSettings:
     progress: Progress | None = field(default=None, metadata=_SILENT)
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "batch_size", "seed", "pictures", "workers"):
+        for name in ("seeds", "epochs", "batch_size", "seed", "pictures", "workers", "frames"):
             object.__setattr__(self, name, _plain_whole(getattr(self, name)))
         for name in ("budgets", "looks"):
             object.__setattr__(self, name, tuple(_plain_whole(value) for value in getattr(self, name)))
@@ -103,7 +114,9 @@ class AuditSettings:
         )
         check_budgets(self.budgets)
         check_looks(self.looks)
-        check_answer(self.answer)
+        check_frames(self.frames)
+        check_answer(self.answer, self.groups)
+        check_groups(self.groups, self.group, self.reference)
         check_unseen(self.defended, self.others)
 
     def call(self) -> str:

@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from keras_privpart.errors import ChannelError
 
 _CONSTANTS = np.frombuffer(b"expand 32-byte k", "<u4").astype("int64").tolist()
 _HASHES = 3  # words of 32 bits: they fill ChaCha20's nonce
+_KEYS_ARE_KNOWN = ContextVar("keys are known", default=True)
 
 
 def keyed_normal(key: Any, rows: Any) -> tf.Tensor:
@@ -108,6 +110,24 @@ class NoiseKey:
     def given(self) -> tf.Tensor:
         """Whether there is one."""
         return tf.reduce_any(tf.not_equal(self.variable, tf.zeros([8], tf.uint32)))
+
+
+@contextmanager
+def by_strangers() -> Iterator[None]:
+    """What is called, or traced, meanwhile draws frozen noise as who lacks the key must: anew at every look.
+
+    Without the key it cannot be told from fresh noise, and who has a device half may draw as many keys of its own as it likes.
+    """
+    before = _KEYS_ARE_KNOWN.set(False)
+    try:
+        yield
+    finally:
+        _KEYS_ARE_KNOWN.reset(before)
+
+
+def keys_are_known() -> bool:
+    """Whether frozen noise is drawn by its key just now."""
+    return _KEYS_ARE_KNOWN.get()
 
 
 @contextmanager

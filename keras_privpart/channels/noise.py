@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_privpart import arguments
 from keras_privpart.channels.channel import PACKAGE, Channel, Stream
-from keras_privpart.channels.keyed_noise import NoiseKey, keyed_normal
+from keras_privpart.channels.keyed_noise import NoiseKey, keyed_normal, keys_are_known
 from keras_privpart.errors import ChannelError
 
 STEP = 1 / 16  # of frozen noise's rounding, in standard deviations
@@ -165,7 +165,7 @@ class GaussianChannel(_NoiseChannel):
         return z + tf.stop_gradient(rounded - z)
 
     def standard_noise(self, z: Any, training: bool | None) -> tf.Tensor:
-        if self.noise_key is None or training:
+        if self.noise_key is None or training or not keys_are_known():
             return self.stream.normal(tf.shape(z), z.dtype, training)
         key, shape = self.noise_key, tf.shape(z)
 

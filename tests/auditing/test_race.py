@@ -152,3 +152,38 @@ def test_low_effort_stands_first_and_in_the_contract(open_window, digits):
     line = next(text for text in report.summary().splitlines() if text.startswith("odd: "))
     assert line.startswith("odd: Low effort: attackers had 8 updates where a full audit begins with")
     assert not audited(open_window, digits, Knowing("knowing", 0.5), epochs=None).low_effort
+
+
+def test_the_total_of_steps_holds_from_the_first_attack_on(open_window, digits):
+    steps = []
+    attacks = [Knowing("weak", 0.1), Knowing("strong", 0.5), Growing("growing", limit=4), Knowing("simple", 0.2, cheap=True)]
+    audited(open_window, digits, *attacks, doublings=3, curve=True, looks=(1,), workers=1, progress=lambda *step: steps.append(step))
+    first = next(i for i, (_, _, what) in enumerate(steps) if what.startswith("simple"))
+    totals = [total for _, total, _ in steps[first:]]
+    assert totals == sorted(totals, reverse=True), "it may fall, as attacks drop out, and never rises"
+    assert len(steps) - 1 <= totals[0] <= 2 * len(steps)
+    assert steps[-1] == (len(steps) - 1, len(steps) - 1, "done")
+
+
+class Owning(Knowing):
+    """Knows more the more examples it has."""
+
+    def fit(self, view, known, held_out, effort, seed):
+        super().fit(view, known, held_out, effort, seed)
+        self.skill = len(known) / 1000
+
+
+@pytest.mark.parametrize(("attack", "rising"), [(Owning("owning", 0.0), True), (Knowing("knowing", 0.4), False)], ids=["rising", "flat"])
+def test_the_curve_tells_whether_more_examples_would_help(open_window, digits, monkeypatch, attack, rising):
+    monkeypatch.setattr("keras_privpart.auditing.execution.CURVE", (100, 250, 9000))
+    report = audited(open_window, digits, attack, Knowing("weak", 0.0), seeds=1, curve=True)
+    best = report.strongest("odd")
+    assert best.attack == attack.name
+    assert [examples for examples, _ in best.curve] == [100, 250, 500], "a number that the data cannot fill is left out"
+    scores = [score for _, score in best.curve]
+    assert (scores[-1] > scores[0] + 0.05) is rising
+    assert best.at_least is rising
+    assert ("at AUC at least" in report.summary()) is rising
+    assert "with 100 examples" in report.summary()
+    assert type(report).from_json(report.to_json()).strongest("odd").curve == best.curve
+    assert all(r.curve == () for r in report.results if r is not best)

@@ -115,7 +115,9 @@ def test_the_run_s_own_data_and_options_reach_the_audit(run, trained, monkeypatc
     words = "--attacks decoder --attacks 'attribute probe' --budget 100 --unseen label --group label --looks 1 --looks 4"
     words += " --seeds 2 --no-bound --seed 0 --curve"
     assert written["reproduce"] == f"privpart-keras audit {trained} {words}"
-    run("audit", trained, "--no-cache", "--overwrite")
+    assert given["frames"] is None
+    run("audit", trained, "--no-cache", "--overwrite", "--frames", "4")
+    assert given["frames"] == 4
     assert given["cache"] is None
     assert given["looks"] == (1, 16)
     assert given["curve"] is False

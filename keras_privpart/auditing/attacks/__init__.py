@@ -6,6 +6,7 @@ from keras_privpart.auditing.attacks.base.attack import NEEDS, RECONSTRUCTION, A
 from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.catalogue import SETS, chosen, denied, full, standard
 from keras_privpart.auditing.attacks.inference.attributes import AttributeAttack
+from keras_privpart.auditing.attacks.inference.completion import CompletionAttack
 from keras_privpart.auditing.attacks.inference.decensoring import decensoring
 from keras_privpart.auditing.attacks.inference.membership import MEMBER, MembershipAttack, membership
 from keras_privpart.auditing.attacks.inference.neighbours import NeighboursAttack
@@ -19,6 +20,7 @@ from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack
 from keras_privpart.auditing.attacks.reconstruction.kernel_posterior import KernelPosteriorAttack
+from keras_privpart.auditing.attacks.reconstruction.learned_prior import LearnedPriorAttack
 from keras_privpart.auditing.attacks.reconstruction.unsplit import UnsplitAttack
 from keras_privpart.auditing.attacks.reconstruction.white_box_inversion import WhiteBoxAttack
 from keras_privpart.auditing.attacks.shadow import ShadowAttack
@@ -31,11 +33,13 @@ __all__ = [
     "Attack",
     "AttributeAttack",
     "AutoencoderAttack",
+    "CompletionAttack",
     "DecoderAttack",
     "DeepPriorAttack",
     "Effort",
     "InversionAttack",
     "KernelPosteriorAttack",
+    "LearnedPriorAttack",
     "LinkageAttack",
     "MembershipAttack",
     "NeighboursAttack",

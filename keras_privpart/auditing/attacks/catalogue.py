@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from keras_privpart.auditing.attacks.base.attack import DATA, QUERIES, TRAINING_DATA, WHITE_BOX, Attack
+from keras_privpart.auditing.attacks.inference.completion import CompletionAttack
 from keras_privpart.auditing.attacks.inference.decensoring import decensoring
 from keras_privpart.auditing.attacks.inference.membership import MembershipAttack
 from keras_privpart.auditing.attacks.inference.neighbours import NeighboursAttack
@@ -17,6 +18,7 @@ from keras_privpart.auditing.attacks.reconstruction.autoencoder import Autoencod
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
 from keras_privpart.auditing.attacks.reconstruction.kernel_posterior import KernelPosteriorAttack
+from keras_privpart.auditing.attacks.reconstruction.learned_prior import LearnedPriorAttack
 from keras_privpart.auditing.attacks.reconstruction.unsplit import UnsplitAttack
 from keras_privpart.auditing.attacks.reconstruction.white_box_inversion import WhiteBoxAttack
 from keras_privpart.auditing.attacks.shadow import ShadowAttack
@@ -30,15 +32,15 @@ STANDARD = (("deep", "mixed"), ("medium", "mse"), ("small", "ssim"))
 
 
 def standard(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] = ()) -> list[Attack]:
-    """The attacks of every audit: all that are cheap, three decoders of different size and loss, and a linear and an MLP probe for every
-    attribute.
+    """The attacks of every audit: all that are cheap but model completion, whose floor is mostly above its ceiling (a decision says the
+    label); three decoders of different size and loss, and a linear and an MLP probe for every attribute.
 
     Args:
         private: attributes to infer.
         pictures: how many reconstructions the evidence keeps.
         unseen: those among the private ones that no defence was trained for.
     """
-    cheap = [attack for attack in full(private, pictures, unseen) if attack.cheap]
+    cheap = [attack for attack in full(private, pictures, unseen) if attack.cheap and not isinstance(attack, CompletionAttack)]
     decoders: list[Attack] = [DecoderAttack(size, loss, pictures) for size, loss in STANDARD]
     return [*cheap, *decoders, *(ProbeAttack(a, probe, a in unseen) for a in private for probe in ("linear", "mlp"))]
 
@@ -47,8 +49,9 @@ def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] =
     """All attacks there are: hours where `standard` takes minutes.
 
     Decoders of five sizes and three losses and four with a mixed one; white-box search from noise and from a decoder's answer; deep image
-    and autoencoder priors; a shadow model's decoder; UnSplit; label and membership inference; and for every attribute linear, MLP and
-    convolutional probes, trees, probes on the reconstruction, on the de-censored boundary and on a shadow model.
+    and autoencoder priors; a learned prior with few pairs; a shadow model's decoder; UnSplit; label and membership inference, model
+    completion; and for every attribute linear, MLP and convolutional probes, trees, probes on the reconstruction, on the de-censored
+    boundary and on a shadow model.
 
     Args:
         private, pictures, unseen: as for `standard`.
@@ -65,6 +68,7 @@ def full(private: Sequence[str] = (), pictures: int = 8, unseen: Sequence[str] =
     found += [DecoderAttack(size, loss, pictures) for size, loss in decoders]
     found += [WhiteBoxAttack(keep=pictures), WhiteBoxAttack(DecoderAttack("large", "mixed"), keep=pictures)]
     found += [DeepPriorAttack(keep=pictures), AutoencoderAttack(keep=pictures), UnsplitAttack(keep=pictures)]
+    found += [LearnedPriorAttack(keep=pictures), CompletionAttack()]
     found += [ShadowAttack(DecoderAttack("large", "mixed", pictures)), ProbeAttack(TASK, "mlp"), MembershipAttack()]
     for attribute in private:
         known = attribute in unseen

@@ -33,30 +33,43 @@ def protocols(data: Split, group: str, attributes: Sequence[str], seed: int) -> 
     Raises:
         AuditError: the data have no such target.
     """
+    owned, victims = own_and_victims(data, group)
+    owners, seen = whose(owned, group), whose(victims, group)
+    common = np.intersect1d(owners, seen)
+    same = Split(data.known, data.held_out, victims[np.isin(seen, common)])
+    disjoint = _disjoint(owned, victims, group, common, attributes, seed)
+    return {SAME: checked(same, group, attributes), DISJOINT: checked(disjoint, group, attributes)}
+
+
+def own_and_victims(data: Split, group: str) -> tuple[Samples, Samples]:
+    """All of the attacker's examples, and the victims'.
+
+    Raises:
+        AuditError: the data do not say whose example is whose.
+    """
     for name, samples in (("train", data.known), ("test", data.victims)):
         if group not in samples.targets:
             raise AuditError(
                 f"Received {name} with the targets {sorted(samples.targets)}; expected {group!r} among them, to tell people apart. Add it."
             )
-    owned, victims = _joined(data.known, data.held_out), data.victims
-    owners, seen = _people(owned, group), _people(victims, group)
-    common = np.intersect1d(owners, seen)
-    same = Split(data.known, data.held_out, victims[np.isin(seen, common)])
-    disjoint = _disjoint(owned, victims, group, common, attributes, seed)
-    return {SAME: _checked(same, group, attributes), DISJOINT: _checked(disjoint, group, attributes)}
+    return _joined(data.known, data.held_out), data.victims
 
 
 def _disjoint(owned: Samples, victims: Samples, group: str, common: np.ndarray, attributes: Sequence[str], seed: int) -> Split:
-    owners, seen = _people(owned, group), _people(victims, group)
-    hidden = _halved(common, owned, owners, attributes, seed) if len(common) else common
-    theirs, targets = owned[~np.isin(owners, hidden)], victims[np.isin(seen, hidden) | ~np.isin(seen, common)]
-    rest = np.unique(_people(theirs, group)) if len(theirs) else np.empty(0)
+    owners, seen = whose(owned, group), whose(victims, group)
+    hidden = halved(common, owned, owners, attributes, seed) if len(common) else common
+    return parted(owned[~np.isin(owners, hidden)], victims[np.isin(seen, hidden) | ~np.isin(seen, common)], group, seed)
+
+
+def parted(theirs: Samples, targets: Samples, group: str, seed: int) -> Split:
+    """An attacker who learns from some of its people, and chooses its weights by others."""
+    rest = np.unique(whose(theirs, group)) if len(theirs) else np.empty(0)
     checkers = np.random.default_rng(seed).permutation(rest)[: max(1, round(0.15 * len(rest)))]
-    check = np.isin(_people(theirs, group), checkers)
+    check = np.isin(whose(theirs, group), checkers)
     return Split(theirs[~check], theirs[check], targets)
 
 
-def _halved(people: np.ndarray, owned: Samples, owners: np.ndarray, attributes: Sequence[str], seed: int) -> np.ndarray:
+def halved(people: np.ndarray, owned: Samples, owners: np.ndarray, attributes: Sequence[str], seed: int) -> np.ndarray:
     """One half of the people: neighbours in the order of their attributes are divided by the toss of a coin."""
     rng = np.random.default_rng(seed)
     codes = [np.unique(np.asarray(owned.targets[a]).reshape(len(owned)), return_inverse=True)[1].reshape(-1) for a in attributes]
@@ -66,7 +79,7 @@ def _halved(people: np.ndarray, owned: Samples, owners: np.ndarray, attributes: 
     return order[[2 * i + coin for i, coin in enumerate(coins) if 2 * i + coin < len(order)]]
 
 
-def _checked(split: Split, group: str, attributes: Sequence[str]) -> Split | str:
+def checked(split: Split, group: str, attributes: Sequence[str]) -> Split | str:
     """The split with its victims' people; or why nobody can be attacked in it."""
     for name, samples in (("to learn from", split.known), ("to choose weights by", split.held_out), ("to attack", split.victims)):
         if len(samples) < FEWEST:
@@ -75,10 +88,11 @@ def _checked(split: Split, group: str, attributes: Sequence[str]) -> Split | str
         for name, samples in (("attacker's data", split.known), ("victims", split.victims)):
             if len(np.unique(samples.targets[attribute])) < 2:
                 return f"it leaves one value of {attribute!r} among the {name}"
-    return Split(split.known, split.held_out, split.victims, people=_people(split.victims, group))
+    return Split(split.known, split.held_out, split.victims, people=whose(split.victims, group))
 
 
-def _people(samples: Samples, group: str) -> np.ndarray:
+def whose(samples: Samples, group: str) -> np.ndarray:
+    """Whose each example is, `[n]`."""
     return np.asarray(samples.targets[group]).reshape(len(samples))
 
 

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.auditing.knowledge.frames import frame
 from keras_privpart.auditing.knowledge.passage import BATCH, Passage
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 
-TOP1, SCORES = "top-1", "scores"
+TOP1, SCORES, WHO = "top-1", "scores", "who or unknown"
 _SPLIT_BATCH = 1024  # of what is behind the channel: little work an example
 _CHUNK_BYTES = 256 << 20
 _KEEP_BYTES = 1 << 30
 
-# What the operator returns: `"top-1"`, `"scores"`, or a function of the server half's outputs.
+# What the operator returns: `"top-1"`, `"scores"`, `"who or unknown"` of an open set, or a function of the server half's outputs.
 Answer = str | Callable[[list[np.ndarray]], np.ndarray]
 
 
 class View:
     """Query access to something that turns inputs into tensors, called anew for every look: a channel draws fresh noise each time.
 
+    It shows what an attacker sees who asks. What the victims' devices `sent` is another view where their noise is frozen: its key is
+    theirs alone.
+
     Args:
         name: what is seen, for messages.
         observe: from a batch of inputs to a tensor, or any structure of tensors, each with the batch first. Any callable will do: a Keras
             model's inference, an interpreter of a converted device half, a remote service.
         inside: what stands behind it, for attackers who know it; None where that is not to be had.
-        before: from all inputs to tensors that are the same at every look; `observe` is then given slices of those.
+        before: from all inputs, and the number of a near duplicate of them, to tensors that are the same at every look; `observe` is then
+            given slices of those.
         looks: how many looks at the same input an attacker gets: it sees their mean.
+        frames: whether each of them is at another near duplicate of the input, see `frames.frame`.
+        sent: what the victims' devices send, where an attacker cannot see the same by asking; this view itself by default.
     """
 
     def __init__(
@@ -40,24 +47,29 @@ class View:
         name: str,
         observe: Callable[[Any], Any],
         inside: Inside | None = None,
-        before: Callable[[np.ndarray], list[Any]] | None = None,
+        before: Callable[[np.ndarray, int], list[Any]] | None = None,
         looks: int = 1,
+        frames: bool = False,
+        sent: View | None = None,
     ) -> None:
         self.name = name
         self.inside = inside
         self.looks = looks
+        self.frames = frames
+        self.sent = sent or self
         self._observe = observe
         self._before = before
         self._repeats: bool | None = None
         self._row = 1  # bytes seen of one input
         self._kept: tuple[np.ndarray, list[tf.Tensor]] | None = None
-        self._looking: dict[int, View] = {}
+        self._looking: dict[tuple[int, bool], View] = {}
 
-    def looking(self, looks: int) -> View:
-        """The same for an attacker who sees every input so many times."""
-        if looks == self.looks:
+    def looking(self, looks: int, frames: bool = False) -> View:
+        """The same for an attacker who sees every input, or near duplicates of it, so many times."""
+        if (looks, frames) == (self.looks, self.frames):
             return self
-        return self._looking.setdefault(looks, View(self.name, self._observe, self.inside, self._before, looks))
+        sent = None if self.sent is self else self.sent.looking(looks, frames)
+        return self._looking.setdefault((looks, frames), View(self.name, self._observe, self.inside, self._before, looks, frames, sent))
 
     def repeats(self, x: np.ndarray) -> bool:
         """Whether two looks at the same inputs agree: then there is no noise to draw again, and more looks show no more."""
@@ -74,7 +86,7 @@ class View:
         Raises:
             AuditError: a tensor lacks the batch or holds what is not a finite number.
         """
-        return self._seen(x, 1 if self.looks == 1 or self.repeats(x) else self.looks)
+        return self._seen(x, 1 if self.looks == 1 or (not self.frames and self.repeats(x)) else self.looks)
 
     def chunks(self, x: np.ndarray, truth: np.ndarray) -> Iterator[tuple[list[tf.Tensor], tf.Tensor]]:
         """A fresh look at all of `x` beside the truth of the same rows, in chunks of at most 256 MB.
@@ -98,9 +110,7 @@ class View:
             yield [tf.constant(t) for t in self.see(x[start : start + size])], tf.constant(truth[start : start + size])
 
     def _seen(self, x: np.ndarray, looks: int) -> list[np.ndarray]:
-        given, size = ([x], BATCH) if self._before is None else (self._before(x), _SPLIT_BATCH)
-        parts = [self._mean([t[i : i + size] for t in given], looks) for i in range(0, len(x), size)]
-        tensors = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        tensors = _average(self._rows(x, 1, number) for number in range(looks)) if self.frames else self._rows(x, looks)
         for i, tensor in enumerate(tensors):
             if len(tensor) != len(x) or not np.isfinite(tensor).all():
                 raise AuditError(
@@ -109,12 +119,17 @@ class View:
                 )
         return tensors
 
-    def _mean(self, given: list[Any], looks: int) -> list[np.ndarray]:
-        total: list[np.ndarray] = []
-        for _ in range(looks):
-            look = [np.asarray(t, "float32") for t in keras.tree.flatten(self._observe(given if self._before else given[0]))]
-            total = [a + b for a, b in zip(total, look, strict=True)] if total else look
-        return total if looks == 1 else [t / np.float32(looks) for t in total]
+    def _rows(self, x: np.ndarray, looks: int, number: int = 0) -> list[np.ndarray]:
+        """The mean of so many looks at inputs, or at one near duplicate of each."""
+        if self._before is None:
+            given, size = [frame(x, number) if number else x], BATCH
+        else:
+            given, size = self._before(x, number), _SPLIT_BATCH
+        parts = [_average(self._look([t[i : i + size] for t in given]) for _ in range(looks)) for i in range(0, len(x), size)]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _look(self, given: list[Any]) -> list[np.ndarray]:
+        return [np.asarray(t, "float32") for t in keras.tree.flatten(self._observe(given if self._before else given[0]))]
 
 
 class Views:
@@ -129,18 +144,44 @@ class Views:
     def __init__(self, partition: Partition, answer: Answer = TOP1, name: str = "the boundary") -> None:
         passage = Passage(partition)
         before = passage.before if passage.split else None
-        whole = (lambda f: f) if passage.split else (lambda f: lambda x: f([x]))
-        answered = whole(passage.answer)
-        self.boundary = View(name, whole(passage.crossing), Inside(partition), before)
-        self.answer = View("the server half's answer", answered, Inside(partition, answer=True), before)
+        crossing, answered = ([_looking(f, passage.split, key) for key in (False, True)] for f in (passage.crossing, passage.answer))
+
+        def view(name: str, looks: Sequence[Callable[[Any], Any]], inside: Inside | None) -> View:
+            sent = View(name, looks[1], inside, before) if passage.frozen else None
+            return View(name, looks[0], inside, before, sent=sent)
+
+        self._view, self._answered = view, answered
+        self.boundary = view(name, crossing, Inside(partition))
+        self.answer = view("the server half's answer", answered, Inside(partition, answer=True))
         decide = _decision(partition, answer)
         self.decision = self.answer
         self.decided = "all that the server half answers"
         if decide is not None:
             self.decided = _TOP1_WORDS if isinstance(answer, str) else "what the operator's own function makes of the answer"
-            self.decision = View(
-                "the decision", lambda x: decide([np.asarray(t, "float32") for t in keras.tree.flatten(answered(x))]), None, before
-            )
+            self.decision = self.decided_by("the decision", decide)
+
+    def decided_by(self, name: str, decide: Callable[[list[np.ndarray]], np.ndarray]) -> View:
+        """What a function makes of the server half's outputs."""
+        return self._view(name, [_deciding(decide, look) for look in self._answered], None)
+
+
+def _looking(function: Callable[[list[Any], bool], Any], split: bool, by_key: bool) -> Callable[[Any], Any]:
+    """One look, at what is before the channel or at inputs; by the device's key or by an attacker."""
+    return lambda given: function(given if split else [given], by_key)
+
+
+def _deciding(decide: Callable[[list[np.ndarray]], np.ndarray], look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda given: decide([np.asarray(t, "float32") for t in keras.tree.flatten(look(given))])
+
+
+def _average(looks: Iterable[list[np.ndarray]]) -> list[np.ndarray]:
+    """The mean of several looks, tensor by tensor."""
+    total: list[np.ndarray] = []
+    count = 0
+    for look in looks:
+        total = [a + b for a, b in zip(total, look, strict=True)] if total else look
+        count += 1
+    return total if count == 1 else [t / np.float32(count) for t in total]
 
 
 _TOP1_WORDS = "which class comes first (top-1)"

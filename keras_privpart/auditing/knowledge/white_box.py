@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_privpart.channels.keyed_noise import by_strangers
 from keras_privpart.partitioning.halves import Partition
 
 _BATCH = 256
@@ -29,7 +30,8 @@ class Inside:
 
     def tensors(self, x: Any, training: bool = False) -> list[tf.Tensor]:
         """What the view shows of inputs `[n, ...]`: float32 tensors `[n, ...]`, with gradients, and fresh channel noise at every call."""
-        crossing = self.partition.device(x, training=training)
+        with by_strangers():
+            crossing = self.partition.device(x, training=training)
         shown = self.partition.server(crossing, training=training) if self.answer else crossing
         return [tf.cast(t, tf.float32) for t in keras.tree.flatten(shown)]
 

@@ -39,6 +39,7 @@ def _of(result: AttackResult) -> list[dict[str, Any]]:
         "budget": result.budget,
         "people": result.people,
         "looks": result.looks,
+        "frames": result.frames,
     }
     leakage = {"leakage": result.leakage.value, "leakage_low": result.leakage.low, "leakage_high": result.leakage.high}
     return [

@@ -89,6 +89,7 @@ def _beside(report: AuditReport, kind: str) -> list[tuple[str, str]]:
         ("beyond the whole answer", best.beyond_answer),
         ("above chance", best.above_chance),
         *((f"after {k} looks", report.strongest(kind, k).leakage) for k in report.looks_of(kind)[1:]),
+        *((f"after {k} near duplicates", report.strongest(kind, frames=True).leakage) for k in [report.frames_of(kind)] if k),
     ]
     return [(name, text.leakage_text(leakage)) for name, leakage in found if leakage is not None]
 

@@ -37,7 +37,7 @@ class Gate:
 
 
 def check(summary: Mapping[str, Any], limit: float, allow_low_effort: bool = False) -> Gate:
-    """Holds the strongest attack of every kind, after every number of looks, against a limit.
+    """Holds the strongest attack of every kind, after every number of looks and on near duplicates, against a limit.
 
     The estimate decides, not its interval, which the sentences name: a wide interval would let a small test set decide. What is not
     known does not pass: undefined leakage, an audit without attacks, and attackers who were trained less than by default, are breaches.
@@ -53,7 +53,11 @@ def check(summary: Mapping[str, Any], limit: float, allow_low_effort: bool = Fal
     if not limit >= 0:
         raise AuditError(f"Received the limit {limit!r}; expected a leakage from 0. Give one such as 0.2.")
     try:
-        after = [(kind, part) for kind, facts in summary["kinds"].items() for part in (facts, *facts.get("looks", {}).values())]
+        after = [
+            (kind, part)
+            for kind, facts in summary["kinds"].items()
+            for part in (facts, *facts.get("looks", {}).values(), *facts.get("frames", {}).values())
+        ]
         kinds = [_Strongest(kind, part["attack"], part["leakage"], part["leakage_interval"]) for kind, part in after]
         breaches = tuple(found.breach(limit) for found in kinds if not found.within(limit))
         low = summary.get("effort", {}).get("low", False) and not allow_low_effort

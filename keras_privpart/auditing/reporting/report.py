@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.reporting.results import AttackResult, PictureRows
 from keras_privpart.auditing.scoring.bounds import Bound
+from keras_privpart.auditing.scoring.identification import Identification
 from keras_privpart.auditing.scoring.information import Bits
 from keras_privpart.auditing.scoring.intervals import Score
 from keras_privpart.errors import AuditError
@@ -47,6 +48,7 @@ class AuditReport(Readable):
         effort: of the attackers: `"updates"` to begin with, `"full_updates"` of an audit that is given no number of epochs, `"doublings"`
             at most, and whether it is `"low"`. Empty in reports of schema 2.
         bits: how many cross, see `information.bits`; None where that is not known.
+        identification: what the task of an open set is worth, see `audit(groups=)`; None for other tasks.
         pictures: for the page; not part of the JSON.
     """
 
@@ -75,6 +77,7 @@ class AuditReport(Readable):
     repeats: bool = False
     effort: Mapping[str, int | bool] = field(default_factory=dict)
     bits: Bits | None = None
+    identification: Identification | None = None
     pictures: PictureRows | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -94,22 +97,25 @@ class AuditReport(Readable):
             raise AuditError(f"Received the kind {kind!r}; this audit has {', '.join(self.kinds) or 'none'}. Choose one of them.")
         return found
 
-    def strongest(self, kind: str = RECONSTRUCTION, looks: int | None = None) -> AttackResult:
+    def strongest(self, kind: str = RECONSTRUCTION, looks: int | None = None, frames: bool = False) -> AttackResult:
         """The strongest attack of a kind on the defended boundary: the one that counts.
 
         Args:
             kind: what was attacked.
             looks: at the same input; None for the fewest.
+            frames: whether at near duplicates of the input instead.
         """
         # Who has no ceiling had dropped out of the race.
-        return max(self._after(kind, looks), key=lambda r: (bool(r.ceiling), r.strength))
+        return max(self._after(kind, looks, frames), key=lambda r: (bool(r.ceiling), r.strength))
 
     def max_leakage(self, kind: str = RECONSTRUCTION, looks: int | None = None) -> float | None:
         """The largest leakage over all attacks of a kind, whichever is strongest; None where all are undefined."""
         return max((r.leakage.value for r in self._after(kind, looks) if r.leakage.value is not None), default=None)
 
-    def _after(self, kind: str, looks: int | None) -> list[AttackResult]:
-        found = self.of(kind)
+    def _after(self, kind: str, looks: int | None, frames: bool = False) -> list[AttackResult]:
+        found = [r for r in self.of(kind) if r.frames is frames]
+        if not found:
+            raise AuditError(f"Received frames={frames!r}; this audit has no such results of {kind}. Audit with frames=16.")
         wanted = min(r.looks for r in found) if looks is None else looks
         after = [r for r in found if r.looks == wanted]
         if not after:
@@ -118,7 +124,11 @@ class AuditReport(Readable):
 
     def looks_of(self, kind: str) -> tuple[int, ...]:
         """How many looks there are results of, fewest first."""
-        return tuple(sorted({r.looks for r in self.of(kind)}))
+        return tuple(sorted({r.looks for r in self.of(kind) if not r.frames}))
+
+    def frames_of(self, kind: str) -> int:
+        """How many near duplicates of an input there are results of; 0 for none."""
+        return max((r.looks for r in self.of(kind) if r.frames), default=0)
 
     @property
     def low_effort(self) -> bool:

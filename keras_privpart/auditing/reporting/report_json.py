@@ -11,6 +11,7 @@ import numpy as np
 from keras_privpart.auditing.reporting.report import AuditReport
 from keras_privpart.auditing.reporting.results import AttackResult, finite, result_from, score_from
 from keras_privpart.auditing.scoring.bounds import Bound
+from keras_privpart.auditing.scoring.identification import Identification
 from keras_privpart.auditing.scoring.information import Bits, Looks
 from keras_privpart.auditing.scoring.intervals import WHAT_THE_INTERVAL_IS
 from keras_privpart.errors import AuditError, PrivPartError
@@ -38,6 +39,7 @@ def contract_summary(report: AuditReport) -> dict[str, Any]:
             if report.strongest(kind).headline == "rank_1"
         },
         "bits": None if report.bits is None else {str(b.looks): _of_bits(b) for b in report.bits.looks},
+        **({} if report.identification is None else {"identification": _of_identification(report.identification)}),
         "effort": dict(report.effort),
         "more_looks": "show no more" if report.repeats else "show more",
         "examples": report.known + report.held_out,
@@ -49,7 +51,7 @@ def contract_summary(report: AuditReport) -> dict[str, Any]:
 
 def _kind(report: AuditReport, kind: str) -> dict[str, Any]:
     """The strongest attack after the fewest looks, and after more of them."""
-    best, more = report.strongest(kind), report.looks_of(kind)[1:]
+    best, more, frames = report.strongest(kind), report.looks_of(kind)[1:], report.frames_of(kind)
     return {
         **_strongest(best),
         "floor": _rounded(best.floor[best.headline].value) if best.floor else None,
@@ -59,6 +61,7 @@ def _kind(report: AuditReport, kind: str) -> dict[str, Any]:
         "leakage_above_chance": None if best.above_chance is None else _rounded(best.above_chance.value),
         "attacks": len({result.attack for result in report.of(kind)}),
         "looks": {str(k): _strongest(report.strongest(kind, k)) for k in more},
+        "frames": {str(k): _strongest(report.strongest(kind, k, frames=True)) for k in ([frames] if frames else [])},
     }
 
 
@@ -77,6 +80,16 @@ def _of_bits(found: Looks) -> dict[str, float | None]:
     return {"at_least": _rounded(found.at_least.value), "at_most": _rounded(found.limit)}
 
 
+def _rates(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: {side: score_from(score) for side, score in data[name].items()} for name in ("identity", "detected")}
+
+
+def _of_identification(found: Identification) -> dict[str, Any]:
+    sides = {"identity": found.identity, "detected_and_identified": found.detected}
+    rates = {name: {side: _rounded(score.value) for side, score in scores.items()} for name, scores in sides.items()}
+    return {"people": dict(found.people), "false_alarms": found.false_alarms, **rates}
+
+
 def to_json(report: AuditReport) -> dict[str, Any]:
     """Everything but the pictures, as `report.json` has it."""
     plain = {f.name: getattr(report, f.name) for f in fields(report) if f.name not in ("pictures", "results")}
@@ -84,6 +97,7 @@ def to_json(report: AuditReport) -> dict[str, Any]:
         plain[name] = None if plain[name] is None else asdict(plain[name])
     plain["threat_model"] = report.threat_model.to_json()
     plain["bits"] = None if report.bits is None else report.bits.to_json()
+    plain["identification"] = None if report.identification is None else report.identification.to_json()
     plain["bound"] = None if report.bound is None else report.bound.to_json()
     body = {
         "schema": SCHEMA_VERSION,
@@ -109,6 +123,7 @@ def from_json(data: Any) -> AuditReport:
         )
     if data["schema"] == READABLE[0]:
         data = _modern(data)
+    data = {"identification": None, **data}  # reports of before there were open sets
     record: dict[str, Any] = {f.name: data.get(f.name) for f in fields(AuditReport) if f.name != "pictures"}
     try:
         for name in ("defended_accuracy", "reference_accuracy"):
@@ -116,6 +131,8 @@ def from_json(data: Any) -> AuditReport:
         record["threat_model"] = ThreatModel.from_json(data["threat_model"])
         record["bits"] = None if data["bits"] is None else Bits.from_json(data["bits"])
         record["looks"] = tuple(data["looks"])
+        named = data["identification"]
+        record["identification"] = None if named is None else Identification(**{**named, **_rates(named)})
         limits = data["bound"]
         record["bound"] = None if limits is None else Bound(**{**limits, "assumptions": tuple(limits["assumptions"])})
         record["results"] = tuple(result_from(r) for r in data["results"])

@@ -34,6 +34,7 @@ class AttackResult:
         readings: how the guesses are spread, by `"boundary"`, `"floor"` and `"ceiling"`, for attributes.
         notes: what happened on the way, each a sentence.
         looks: how many looks at every input the attacker had.
+        frames: whether each look was at another near duplicate of the input, see `frames.frame`.
         beyond_answer: leakage beyond all that the server half answers; None where it was not measured.
         above_chance: the same above an attacker who sees nothing.
         floors_by: whose floor counts, by floor, where a simpler attacker's was higher than this one's.
@@ -59,6 +60,7 @@ class AttackResult:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     looks: int = 1
+    frames: bool = False
     beyond_answer: Leakage | None = None
     above_chance: Leakage | None = None
     floors_by: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class AttackResult:
     def name(self) -> str:
         """The attack's, with its budget and looks where it has them: unique within its kind."""
         parts = [self.attack, *([f"{self.budget:,} examples"] if self.budget is not None else [])]
-        return ", ".join([*parts, *([f"{self.looks} looks"] if self.looks > 1 else [])])
+        return ", ".join([*parts, *([f"{self.looks} {'frames' if self.frames else 'looks'}"] if self.looks > 1 else [])])
 
     @property
     def strength(self) -> float:

@@ -63,7 +63,12 @@ def _facts(report: AuditReport, kind: str, best: AttackResult) -> str:
     beside = []
     if best.ceiling:
         beside.append(f"from an undefended boundary it is {best.ceiling[best.headline].value:.3f}")
-    floors = {"decision": "from the decision alone", "answer": "from all that the server half answers"}
+    floors = {
+        "decision": "from the decision alone",
+        "top-1": "from who comes first alone",
+        "who or unknown": "from who it is, or unknown, alone",
+        "answer": "from all that the server half answers",
+    }
     beside += [f"{words} {best.floors[name][best.headline].value:.3f}" for name, words in floors.items() if name in best.floors]
     return f"{facts}; {', '.join(beside)}." if beside else f"{facts}."
 
@@ -80,15 +85,22 @@ def _beside(best: AttackResult) -> list[str]:
 
 def _more_looks(report: AuditReport, kind: str) -> list[str]:
     """What the same input shows that is seen more often."""
-    if report.repeats and len(report.looks) > 1:
-        return ["Two looks at the same input agree: more of them show no more."]
     found = []
-    for k in report.looks_of(kind)[1:]:
-        best = report.strongest(kind, k)
-        score, value = SCORES.get(best.headline, best.headline), best.boundary[best.headline].value
-        least = "at least " if best.at_least else ""
-        found.append(f"After {k} looks at the same input it is {score} {least}{value:.3f}, leakage {leakage_text(best.leakage)}.")
+    if report.repeats and len(report.looks) > 1:
+        found = ["Two looks at the same input agree: more of them show no more."]
+    found += [f"After {k} looks at the same input it is {_after(report.strongest(kind, k))}." for k in report.looks_of(kind)[1:]]
+    if frames := report.frames_of(kind):
+        best, once = report.strongest(kind, frames=True), report.strongest(kind)
+        # Who sees the mean over frames sees a blurred picture; who takes the first of them alone has one look.
+        more = best.boundary[best.headline].value > once.boundary[once.headline].value
+        counts = (", and that is the number to go by" if report.repeats else "") if more else ", which is less than after one look"
+        found.append(f"After {frames} near duplicates, as successive frames of a scene are, it is {_after(best)}{counts}.")
     return found
+
+
+def _after(best: AttackResult) -> str:
+    score, value = SCORES.get(best.headline, best.headline), best.boundary[best.headline].value
+    return f"{score} {'at least ' if best.at_least else ''}{value:.3f}, leakage {leakage_text(best.leakage)}"
 
 
 def _judgement(leakage: Leakage) -> str:
@@ -151,6 +163,8 @@ def summary(report: AuditReport) -> str:
         lines += ["No attack was carried out.", ""]
     if report.decision:
         lines.insert(2, f"Decision: {report.decision}. Attackers had {report.known + report.held_out:,} examples{_effort(report)}.")
+    if report.identification is not None:
+        lines += [f"Open set: {report.identification.words()}", ""]
     if report.bits is not None:
         lines += [f"Bits: {report.bits.words()}", ""]
     if report.bound is not None:

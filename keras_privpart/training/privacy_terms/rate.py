@@ -74,9 +74,25 @@ class _WithinClasses(keras.layers.Layer):
 
 
 class _Rate(Regularizer):
-    """What the two penalties on the rate share."""
+    """What the two penalties on the rate share: arguments, state, and the penalty above the target.
 
-    def __init__(self, classes: int, stddev: float, target: float, weight: Weight, momentum: float, with_noise: bool, name: str) -> None:
+    Attributes:
+        usual_name: the name of the metric where the caller gives none.
+    """
+
+    usual_name: str
+
+    def __init__(
+        self,
+        classes: int,
+        stddev: float = 1.0,
+        target: float = 0.0,
+        weight: Weight = 0.1,
+        momentum: float = 0.98,
+        with_noise: bool = True,
+        name: str | None = None,
+    ) -> None:
+        name = self.usual_name if name is None else name
         super().__init__(weight, name)
         self.classes = arguments.whole("classes", classes, TrainingError, owner=name, advice="Give the task's classes.")
         self.stddev = arguments.number("stddev", stddev, TrainingError, positive=True, owner=name)
@@ -147,17 +163,7 @@ class BitsBeyondClass(_Rate):
         Inference Systems", CVPR 2025 (the same goal by variances alone: `ConditionalEntropy`).
     """
 
-    def __init__(
-        self,
-        classes: int,
-        stddev: float = 1.0,
-        target: float = 0.0,
-        weight: Weight = 0.1,
-        momentum: float = 0.98,
-        with_noise: bool = True,
-        name: str = "bits_beyond_class",
-    ) -> None:
-        super().__init__(classes, stddev, target, weight, momentum, with_noise, name)
+    usual_name = "bits_beyond_class"
 
     def rate(self, covariance: Any, apart: Any) -> tuple[Any, Any]:
         if covariance.shape.rank == 1:
@@ -185,17 +191,7 @@ class ClassMeanPull(_Rate):
         Wen, Zhang, Li, Qiao, "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016 (center loss).
     """
 
-    def __init__(
-        self,
-        classes: int,
-        stddev: float = 1.0,
-        target: float = 0.0,
-        weight: Weight = 0.1,
-        momentum: float = 0.98,
-        with_noise: bool = True,
-        name: str = "class_mean_pull",
-    ) -> None:
-        super().__init__(classes, stddev, target, weight, momentum, with_noise, name)
+    usual_name = "class_mean_pull"
 
     def rate(self, covariance: Any, apart: Any) -> tuple[Any, Any]:
         trace = tf.reduce_sum(covariance) if covariance.shape.rank == 1 else tf.linalg.trace(covariance)

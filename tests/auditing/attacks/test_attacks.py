@@ -6,10 +6,12 @@ import pytest
 
 from keras_privpart.auditing.attacks import (
     AutoencoderAttack,
+    CompletionAttack,
     DecoderAttack,
     DeepPriorAttack,
     Effort,
     KernelPosteriorAttack,
+    LearnedPriorAttack,
     LinkageAttack,
     MembershipAttack,
     NeighboursAttack,
@@ -22,11 +24,13 @@ from keras_privpart.auditing.attacks import (
     WhiteBoxAttack,
     decensoring,
     from_reconstruction,
+    full,
 )
 from keras_privpart.auditing.attacks.base.attack import NEEDS
 from keras_privpart.auditing.attacks.reconstruction import decoder as decoders
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent
-from keras_privpart.auditing.knowledge.views import View, boundary_view
+from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
+from keras_privpart.auditing.scoring.chance import chance
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
@@ -41,6 +45,7 @@ ROWS = {
     "linkage, same class": LinkageAttack,
     "linkage, all": lambda: LinkageAttack(same_class=False),
     "linkage, by reconstruction": lambda: ReconstructedLinkageAttack(KernelPosteriorAttack()),
+    "linkage, by a decoder": lambda: ReconstructedLinkageAttack(SMALL),
     "computed properties": PropertiesAttack,
     "neighbours": lambda: NeighboursAttack("odd"),
     "decoder, small mse": lambda: SMALL,
@@ -49,6 +54,8 @@ ROWS = {
     "mlp": lambda: ProbeAttack("odd", "mlp"),
     "conv, unseen": lambda: ProbeAttack("odd", "conv", unseen=True),
     "trees": lambda: TreesAttack("odd"),
+    "learned prior": lambda: LearnedPriorAttack(pairs=200, keep=4),
+    "model completion": CompletionAttack,
     "label": lambda: ProbeAttack("task", "linear"),
     "membership": MembershipAttack,
     "from the reconstruction": lambda: from_reconstruction("odd", "linear", decoder=SMALL),
@@ -91,6 +98,15 @@ def two_tensors():
 
 
 @pytest.fixture(scope="module")
+def logits():
+    """A partition whose boundary is its answer."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    z = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(image))
+    return partition(keras.Model(image, keras.layers.Activation("linear", name="scores")(z)), "logits")
+
+
+@pytest.fixture(scope="module")
 def views(open_window, brick_wall):
     """What tells everything, nothing, and everything with noise."""
     noisy = open_window.with_channel(GaussianChannel(0.05, normalize=False))
@@ -117,6 +133,13 @@ def headline(*args, **kwargs):
     return float(evidence.scores()[evidence.headline])
 
 
+def by_chance(evidence, sides):
+    """The headline of who sees nothing."""
+    known, _, victims = sides
+    blind = chance(evidence, known, victims)
+    return 0.0 if blind is None else float(blind.scores()[blind.headline])
+
+
 def values(evidence):
     """What the attacker said of every victim, as an array."""
     return {
@@ -138,11 +161,14 @@ def test_contract(make, sides, views, monkeypatch):
     assert attack.inapplicable(sides[2]) is None
     assert all(attack.inapplicable_to(view) is None for view in views)
     first = answers(attack, full_view, sides)
-    blind = headline(attack, blind_view, sides)
+    nothing = answers(attack, blind_view, sides)
+    blind = float(nothing.scores()[nothing.headline])
     assert first.scores()[first.headline] > blind + 0.1
+    assert blind <= by_chance(nothing, sides) + 0.03, "nothing leaks where the same crosses of all"
     # Same seed, same attacker, whatever it was fitted on before; another seed, another one.
     np.testing.assert_allclose(values(answers(attack, full_view, sides)), values(first), atol=1e-4)
-    if not getattr(attack, "cheap", False):  # what trains nothing draws nothing
+    named_all = first.headline == "rank_1" and first.first.all()  # whoever names all victims cannot do otherwise
+    if not getattr(attack, "cheap", False) and not named_all:  # what trains nothing draws nothing
         assert np.abs(values(answers(attack, full_view, sides, seed=1)) - values(first)).max() > 1e-5
 
     # A fit looks at the attacker's own examples only, and no oftener than the effort allows: some attacks train two networks, each twice.
@@ -157,6 +183,22 @@ def test_contract(make, sides, views, monkeypatch):
     most = 24 if getattr(attack, "cheap", False) else 4 * (2 + 2)  # who does not train may look oftener
     assert len(looked_at) <= most * (len(sides[0]) + len(sides[1]))
     assert all(count <= 7 for count in steps)
+
+
+@pytest.mark.parametrize("make", ROWS.values(), ids=ROWS)
+def test_logits_leak_nothing_beyond_the_answer(make, sides, logits, monkeypatch):
+    """What crosses is the answer: attackers are given the same, and learn the same."""
+    monkeypatch.setattr("keras_privpart.training.task.EPOCHS", 2)
+    attack, effort = make(), Effort(epochs=2, batch_size=32, iterations=5)
+    crossing, answered = (answers(attack, view, sides, effort=effort) for view in (boundary_view(logits), answer_view(logits)))
+    if attack.family == "membership":  # it adds the answer to what crosses, and so sees the same twice
+        assert abs(crossing.scores()["auc"] - answered.scores()["auc"]) < 0.25
+    else:
+        np.testing.assert_allclose(values(crossing), values(answered), atol=1e-3)
+
+
+def test_every_family_of_the_catalogue_is_a_row():
+    assert {attack.family for attack in full(["odd", "round"], unseen=["round"])} == {make().family for make in ROWS.values()}
 
 
 @pytest.mark.parametrize("make", [make for make in ROWS.values() if make() is not SMALL])

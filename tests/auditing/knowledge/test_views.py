@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_privpart.auditing.knowledge.frames import frame
 from keras_privpart.auditing.knowledge.views import View, Views, answer_view, boundary_view
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import AuditError
@@ -79,7 +80,7 @@ def test_many_looks_average_the_noise_away_and_run_what_is_before_it_once(open_w
     assert spread[1] == pytest.approx(0.25, abs=0.03)
     calls = []
     before = often._before
-    monkeypatch.setattr(often, "_before", lambda x: calls.append(len(x)) or before(x))
+    monkeypatch.setattr(often, "_before", lambda x, number: calls.append(len(x)) or before(x, number))
     ran = []
     passage = before.__self__
     run = passage._before
@@ -103,3 +104,37 @@ def test_without_noise_more_looks_see_the_same(planted, digits):
     view = Views(planted).boundary
     assert view.repeats(digits[1].x)
     np.testing.assert_array_equal(view.looking(16).see(digits[1].x)[0], view.see(digits[1].x)[0])
+
+
+def test_attackers_lack_the_key_of_frozen_noise(open_window, digits):
+    views, x = Views(open_window.with_channel(GaussianChannel(0.5, normalize=False, frozen=True))), digits[1].x
+    for view in (views.boundary, views.answer):
+        sent = [view.sent.see(x)[0] for _ in range(2)]
+        asked = [view.see(x)[0] for _ in range(2)]
+        np.testing.assert_array_equal(*sent)
+        assert np.abs(asked[0] - asked[1]).max() > 0.5, "attackers draw anew"
+        assert np.abs(asked[0] - sent[0]).max() > 0.5, "and other noise than the device"
+        assert view.sent.repeats(x)
+        assert not view.repeats(x)
+    noise = views.boundary.see(x)[0] - x
+    assert noise.std() == pytest.approx(0.5, abs=0.02)
+    inside = views.boundary.inside
+    assert np.abs(np.asarray(inside.tensors(x)[0]) - views.boundary.sent.see(x)[0]).max() > 0.5
+    fresh = Views(open_window.with_channel(GaussianChannel(0.5, normalize=False))).boundary
+    assert fresh.sent is fresh
+
+
+@pytest.mark.parametrize("make", [lambda parts: Views(parts).boundary, lambda parts: View("itself", lambda x: x)], ids=["split", "whole"])
+def test_frames_are_averaged_each_another_input(open_window, digits, make):
+    parts = open_window.with_channel(GaussianChannel(0.01, normalize=False))
+    x = digits[1].x
+    seen = make(parts).looking(4, frames=True).see(x)[0]
+    np.testing.assert_allclose(seen, np.mean([frame(x, i) for i in range(4)], axis=0), atol=0.03)
+    assert np.abs(seen - x).max() > 0.1
+
+
+def test_near_duplicates_of_frozen_noise_average_out(open_window, digits):
+    view, x = Views(open_window.with_channel(GaussianChannel(0.5, normalize=False, frozen=True))).boundary, digits[1].x
+    often, frames = view.looking(16).sent.see(x)[0], view.looking(16, frames=True).sent.see(x)[0]
+    assert (often - x).std() == pytest.approx(0.5, abs=0.02)
+    assert (frames - np.mean([frame(x, i) for i in range(16)], axis=0)).std() == pytest.approx(0.125, abs=0.01)

@@ -98,6 +98,7 @@ def test_a_report_as_a_long_table(monkeypatch):
         "budget": None,
         "people": "",
         "looks": 1,
+        "frames": False,
         "given": "floor: answer",
         "score": "ssim",
         "headline": True,

@@ -149,6 +149,7 @@ def test_contract_summary_is_small_and_dateless(report):
         "leakage_above_chance": None,
         "attacks": 2,
         "looks": {},
+        "frames": {},
     }
     assert summary["kinds"]["Male"]["leakage"] is None
     assert summary["task_accuracy"] == {"defended": 0.91, "reference": None}

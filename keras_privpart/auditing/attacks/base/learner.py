@@ -145,8 +145,12 @@ class Learner:
             shift.assign(mean.astype("float32"))
             scale.assign(np.where(deviation > 1e-6 * np.abs(rows).max(axis=0), deviation, 1.0).astype("float32"))
 
+    def standardised(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """What is given to the network of tensors `[n, ...]`."""
+        return [(t - shift) / scale for t, shift, scale in zip(tensors, self._shift, self._scale, strict=True)]
+
     def _answer(self, tensors: list[tf.Tensor], training: bool) -> tf.Tensor:
-        ready = [(t - shift) / scale for t, shift, scale in zip(tensors, self._shift, self._scale, strict=True)]
+        ready = self.standardised(tensors)
         return self._network(ready if len(ready) > 1 else ready[0], training=training)
 
     def _outputs(self, tensors: list[tf.Tensor]) -> tf.Tensor:

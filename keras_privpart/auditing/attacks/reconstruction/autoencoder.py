@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.auditing.attacks.base.attack import DATA, fitted
-from keras_privpart.auditing.attacks.base.learner import Effort, Learner
+from keras_privpart.auditing.attacks.base.learner import PREDICT_BATCH, Effort, Learner
 from keras_privpart.auditing.attacks.reconstruction.descent import Descent, falling
 from keras_privpart.auditing.attacks.reconstruction.inversion import TOGETHER, InversionAttack, Search, Target
 from keras_privpart.auditing.attacks.reconstruction.losses import mixed
@@ -44,20 +45,61 @@ class AutoencoderAttack(InversionAttack):
     def __init__(self, most: int = 64, keep: int = 8) -> None:
         super().__init__("autoencoder prior", WEIGHTS, most, keep)
         self.needs |= {DATA}
-        self._learners: dict[Any, Learner] = {}
-        self._learner: Learner | None = None
+        self._autoencoders: dict[Any, Autoencoder] = {}
+        self._autoencoder: Autoencoder | None = None
 
     def _learn(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
+        shape = known.x.shape[1:]
+        if shape not in self._autoencoders:
+            self._autoencoders[shape] = Autoencoder(shape)
+        self._autoencoder = self._autoencoders[shape]
+        self._autoencoder.learn(known, held_out, effort, seed)
+
+    def _search(self, inside: Inside, target: Target, images: tuple[int, ...]) -> Search:
+        return _Latents(target, fitted(self._autoencoder).generator)
+
+
+class Autoencoder:
+    """What pictures are like, learned from the attacker's own.
+
+    Args:
+        shape: of a picture, `[h, w, c]`.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._learner = Learner(lambda: _autoencoder(shape), mixed)
+
+    @classmethod
+    def learned(cls, known: Samples, held_out: Samples, effort: Effort, seed: int) -> Autoencoder:
+        """A new one, of these pictures."""
+        made = cls(known.x.shape[1:])
+        made.learn(known, held_out, effort, seed)
+        return made
+
+    def learn(self, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
+        """Learns from scratch, and chooses its weights by held-out pictures."""
         pictures, check = as_images(known.x), tf.constant(as_images(held_out.x))
-        shape = pictures.shape[1:]
-        if shape not in self._learners:
-            self._learners[shape] = Learner(lambda: _autoencoder(shape), mixed)
-        self._learner = self._learners[shape]
         everything = [([tf.constant(pictures)], tf.constant(pictures))]
         self._learner.fit(lambda: everything, ([check], check), len(pictures), effort, seed)
 
-    def _search(self, inside: Inside, target: Target, images: tuple[int, ...]) -> Search:
-        return _Latents(target, fitted(self._learner).network.get_layer("generator"))
+    @property
+    def generator(self) -> keras.Model:
+        """From latent vectors `[n, units]` to pictures."""
+        return self._learner.network.get_layer("generator")
+
+    def latents(self, images: np.ndarray) -> np.ndarray:
+        """Latent vectors `[n, units]` of pictures `[n, h, w, c]` in [0, 1]; over the attacker's own of mean 0 and variance 1."""
+        network = self._learner.network
+        encode = keras.Model(network.input, network.get_layer("latents").output)
+        return _by_batches(lambda part: encode(self._learner.standardised([part])[0], training=False), images)
+
+    def pictures(self, latents: np.ndarray) -> np.ndarray:
+        """What the generator makes of latent vectors."""
+        return _by_batches(lambda part: self.generator(part, training=False), latents)
+
+
+def _by_batches(function: Callable[[Any], Any], rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.asarray(function(rows[i : i + PREDICT_BATCH])) for i in range(0, len(rows), PREDICT_BATCH)])
 
 
 class _Latents(Search):
