@@ -20,7 +20,7 @@ class Case:
         data: who knows which examples.
         effort: what one fit costs to begin with.
         budget: how many examples the attacker was limited to; None for all.
-        people: which people the attacker knows, see `people`; empty where the audit does not tell them apart.
+        people: which people the attacker knows, see `people` and `open_set`; empty where the audit does not tell them apart.
         looks: how many looks at every input the attacker gets.
         frames: whether each look is at another near duplicate of the input, see `frames.frame`.
     """

@@ -28,7 +28,7 @@ class AttackResult:
         leakage: from the headline scores, beyond the decision.
         family: one of `threat_model.ATTACKS`.
         budget: how many examples the attacker was limited to; None for all.
-        people: `"same people"` or `"disjoint people"`, see `people`; empty where the audit does not tell people apart.
+        people: the protocol, see `people` and `open_set`; empty where the audit does not tell people apart.
         known: how many examples the attacker had, 15 % of them to choose weights by.
         victims: how many its numbers are of.
         readings: how the guesses are spread, by `"boundary"`, `"floor"` and `"ceiling"`, for attributes.

@@ -73,7 +73,8 @@ class CompletionAttack(AttributeAttack):
         self._codes = codes = Codes.learn(view, held_out[0])
         x, y = known[0][:MOST_UNLABELLED], known[1][:MOST_UNLABELLED]
         rows = codes.centres(view, x, LOOKS)
-        self._reduce = PCA(min(MOST_FEATURES, *rows.shape), random_state=seed).fit(rows)
+        with np.errstate(invalid="ignore"):  # where all rows are the same there is no variance to take shares of
+            self._reduce = PCA(min(MOST_FEATURES, *rows.shape), random_state=seed).fit(rows)
         features = self._features(rows)
         chosen = _evenly(y, self.labels)
         rest = np.setdiff1d(np.arange(len(x)), chosen)
