@@ -14,11 +14,11 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.for-use
 	$(BIN)/privpart-keras demo $(DEMO)
 
-# The tests of the report's page open it in a browser.
+# The tests of pages open them in a browser.
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 test: $(VENV)/.for-development
-	@test -n "$(BROWSER)" || echo "Found no chromium, chromium-browser or google-chrome: the tests that open the report's page in a browser" \
+	@test -n "$(BROWSER)" || echo "Found no chromium, chromium-browser or google-chrome: the tests that open pages in a browser" \
 		"are skipped. Install one, on Debian: apt-get update && apt-get install --yes chromium" >&2
 	$(BIN)/python -m pytest $(PYTEST)
 

@@ -35,6 +35,7 @@ EXTRAS["dev"] = [
     "kubernetes-validate>=1.31",
     "mypy>=1.10",
     "opentelemetry-sdk>=1.25",
+    "playwright>=1.40",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.6",
@@ -52,7 +53,12 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=[*find_packages(include=["keras_privpart", "keras_privpart.*"]), *REMAPPED, *SUBPACKAGES],
     package_dir=REMAPPED,
-    package_data={"keras_privpart": ["py.typed"], "keras_privpart.auditing.reporting": ["*.html"], "keras_privpart.serving": ["deploy/*"]},
+    package_data={
+        "keras_privpart": ["py.typed"],
+        "keras_privpart.auditing.reporting": ["*.html"],
+        "keras_privpart.exporting.web": ["browser/*"],
+        "keras_privpart.serving": ["deploy/*"],
+    },
     install_requires=[
         "tensorflow>=2.18,<2.22",
         "keras>=3.12,<4",

@@ -31,6 +31,7 @@ from keras_privpart.strict_json import digest, parse
 from keras_privpart.threat_model import ThreatModel
 
 __all__ = [
+    "BYTES_SIGNATURE",
     "CHECKED_OUTPUT",
     "CHECKED_SIGNATURE",
     "CONTRACT_FILE",
@@ -47,6 +48,9 @@ __all__ = [
     "SERVE_SIGNATURE",
     "SERVING_FILES",
     "STRING",
+    "UNSIGNED",
+    "WEB",
+    "WEB_MANIFEST",
     "Boundary",
     "Contract",
     "FileProblem",
@@ -75,10 +79,14 @@ DEVICE_FILES = {
     "litert-float16": "model.float16.tflite",
     "litert-dynamic": "model.dynamic.tflite",
     "litert-int8": "model.int8.tflite",
+    "web": "web/model.tflite",
 }
+# The form for browsers. Its manifest names the pair, so it is the one file of the device half that the pair's fingerprint does not cover.
+WEB, WEB_MANIFEST = "web", "web/manifest.json"
 
 # Wire names. The signature that answers requests, its alias in TensorFlow Serving, the one that names the pair, and the one that
 # answers requests and names the pair with every answer: behind a proxy, or after a restart, another server may answer than was asked.
+# The last does the same for a boundary of bytes, one string an example, which JSON carries as base64.
 SERVE_SIGNATURE = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 PAIR_SIGNATURE = "pair"
@@ -86,6 +94,8 @@ PAIR_INPUT = "query"
 PAIR_OUTPUT = "fingerprint"
 CHECKED_SIGNATURE = "serve_checked"
 CHECKED_OUTPUT = "pair_fingerprint"
+# In bytes, int8 steps are counted from 0, not from -128: LiteRT.js knows no int8.
+BYTES_SIGNATURE, UNSIGNED = "serve_bytes", 128
 DEVICE_SIGNATURE = "serving_default"
 # A variable of the device half whose name holds this is a key of noise, to be set on the device: none is written into a bundle.
 NOISE_KEY, NOISE_KEY_BYTES = "frozen_noise_key", 32
@@ -175,7 +185,8 @@ class Contract:
 
     def expected_fingerprint(self) -> str:
         """The pair's fingerprint as it follows from the rest of the contract: SHA-256 of its canonical JSON."""
-        device = {path: record.sha256 for path, record in self.files.items() if path.startswith("device/")}
+        manifest = f"{self.device_folder}/{WEB_MANIFEST}"
+        device = {path: record.sha256 for path, record in self.files.items() if path.startswith("device/") and path != manifest}
         covered = {
             "version": self.version,
             "boundary": self.boundary.to_json(),

@@ -1,11 +1,28 @@
 """What all tests share: TensorFlow quiet and small, and a report to fill."""
 
 import os
+import shutil
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser, driven by Playwright. For one file at a time: it has an event loop of its own, which would be in others' way."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="found no playwright: pip install playwright")
+    if BROWSER is None:
+        pytest.skip("found no chromium, chromium-browser or google-chrome; on Debian: apt-get update && apt-get install --yes chromium")
+    arguments = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=BROWSER, args=arguments, chromium_sandbox=False)
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

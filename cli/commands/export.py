@@ -42,6 +42,12 @@ _TUNED_ON = 8192
     help="Make half of the device half's weights 0 (prune:0.5), give each kernel 16 values (cluster:16), or fit it to int8 (qat).",
 )
 @click.option("--optimize-steps", type=click.IntRange(min=10), default=1000, help="Fine-tuning steps, of 32 inputs each, for --optimize.")
+@click.option(
+    "--with-runtime",
+    "web_runtime",
+    metavar="npm|FOLDER|FILE",
+    help="For --format web: put LiteRT.js beside the module, from npm, a node_modules folder, or the .tgz of @litertjs/core.",
+)
 @click.option("--leakage", is_flag=True, help="Attack every form with fresh attackers, as `audit` does; takes as long for each.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind, for --leakage.")
 @click.option("--undefended", is_flag=True, help="Export the undefended partition, for comparison.")

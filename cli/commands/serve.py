@@ -25,6 +25,7 @@ from ..console import emit, say
 )
 @click.option("--image", help="Docker image of TensorFlow Serving.  [default: tensorflow/serving:2.20.0]")
 @click.option("--batching", is_flag=True, help="Let the server join requests into batches.")
+@click.option("--cors", is_flag=True, help="Let pages of any origin ask at the REST port, without a token: for development with browsers.")
 @click.option("--replicas", type=click.IntRange(1, 64), help="Servers, on ports that follow each other; 1, or 2 with --write-deploy.")
 @click.option(
     "--tls",
@@ -48,6 +49,7 @@ def serve(
     engine: str | None,
     image: str | None,
     batching: bool,
+    cors: bool,
     replicas: int | None,
     tls: Path | None,
     timeout: float,
@@ -94,6 +96,7 @@ def serve(
             image=image,
             log_path=log_path,
             batching=batching,
+            cors=cors,
             tls=tls,
             on_ready=ready,
         )

@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_privpart import arguments
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.channels.keyed_noise import NoiseKey, keyless
-from keras_privpart.contract import CONTRACT_FILE, FOLDERS, Contract, FileRecord, check_name
+from keras_privpart.contract import CONTRACT_FILE, FOLDERS, WEB, Contract, FileRecord, check_name
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import reload, saved_model, serving_config
@@ -30,6 +30,8 @@ from keras_privpart.exporting.installation import install, newest_contract, next
 from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
 from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
+from keras_privpart.exporting.web.litert_js import runtime_files
+from keras_privpart.exporting.web.web_files import check_web, write_manifest, write_module
 from keras_privpart.partitioning.graphs.state import kept
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.readable import Readable
@@ -107,6 +109,7 @@ def export(
     leakage: Callable[[Partition], AuditReport] | None = None,
     optimize: str | None = None,
     optimize_steps: int = STEPS,
+    web_runtime: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Writes both halves, the contract, serving configuration and the audit into a folder: a new bundle, or one more version of one.
@@ -128,7 +131,8 @@ def export(
             a hundred or more, like the data of use.
         encoding: how the boundary crosses: `"none"`, as the model computes it; `"int8"` or `"float16"`. The device half encodes, the server
             half takes the encoded tensors and decodes them in its graph.
-        formats: forms of the device half: `"saved_model"`, `"litert"` (float32), `"litert-float16"`, `"litert-dynamic"`, `"litert-int8"`.
+        formats: forms of the device half: `"saved_model"`, `"litert"` (float32), `"litert-float16"`, `"litert-dynamic"`, `"litert-int8"`,
+            and `"web"`: LiteRT for browsers, with a client module beside it (docs/browser.md).
         test: examples `(x, labels)` or `Samples` to measure the accuracy of every form on.
         leakage: attacks a partition, such as `lambda parts: kp.audit(parts, train, test, reference=undefended)`. It is called for every
             form, with the boundary as an attacker can decode it; in a LiteRT form, the partition's device half is a plain function.
@@ -136,6 +140,8 @@ def export(
             extra `optimize`, and a thousand inputs or more as `sample`. `audit` is of the half as it was: it stands in the first row of
             the measurements, and the bundle's own audit is that of `leakage`, for the first of `formats`, or none.
         optimize_steps: fine-tuning steps, of 32 inputs each.
+        web_runtime: where LiteRT.js is, to put it beside the module: `"npm"` fetches it, else a `node_modules` folder, the folder of
+            `@litertjs/core` or its .tgz; `None` leaves it to the page.
         progress: is told the step and the loss of the fine-tuning.
 
     Returns:
@@ -162,6 +168,9 @@ def export(
         )
     check_forms(formats, encoding, sample)
     check_exportable(partition)
+    if web_runtime is not None and WEB not in formats:
+        raise BundleError(f"Received web_runtime={str(web_runtime)!r} without the format 'web'; expected both. Add 'web' to formats.")
+    runtime = {} if web_runtime is None else runtime_files(web_runtime)
     how = None if optimize is None else Optimization.parse(optimize, optimize_steps)
     samples = as_samples(test)
     newest = newest_contract(target, overwrite)
@@ -189,7 +198,9 @@ def export(
         encoding=encoding,
         optimization="none" if how is None else str(how),
     )
-    job = _Job(partition, half, encoded, x, own, tuple(formats), samples, leakage, audit)
+    if WEB in formats:
+        check_web(plan.inputs, plan.boundary.tensors)
+    job = _Job(partition, half, encoded, x, own, tuple(formats), samples, leakage, audit, runtime)
     keys = [key for device in (partition.device, half.device, encoded.wire.device) for key in _noise_keys(device)]
     with temporary_sibling(target) as root, keyless(keys):
         try:
@@ -213,6 +224,7 @@ class _Job:
     test: Samples | None
     leakage: Audit | None
     audit: AuditReport | None
+    runtime: Mapping[str, bytes]
 
 
 def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, ...]]:
@@ -221,7 +233,11 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
     with tempfile.TemporaryDirectory() as scratch:
         # The fingerprint covers the device half's files and is baked into the server half: the device goes first.
         forms = FormWriter(wire, job.half, job.partition, plan, job.x, job.own).write(job.forms, root / plan.device_folder, Path(scratch))
+        if WEB in forms:
+            write_module(root / plan.device_folder, job.runtime)
         contract = _with_files(plan, root).with_fingerprint()
+        if WEB in forms:
+            write_manifest(root, contract)
         server_half = root / contract.server_folder
         saved_model.write_server(wire, contract.outputs, contract.fingerprint, server_half)
         shared = saved_model.shared_layers(job.partition)

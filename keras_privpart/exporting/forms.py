@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.channels import GaussianChannel
-from keras_privpart.contract import DEVICE_FILES, Contract
+from keras_privpart.contract import DEVICE_FILES, WEB, Contract
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import litert, saved_model
 from keras_privpart.exporting.encoding import decode
@@ -141,17 +141,36 @@ class FormWriter:
         self._check_encoding()
         source = folder if SAVED_MODEL in forms else scratch / "device"
         saved_model.write_device(self._partition, self._contract.inputs, source)
-        quiet_source = source
-        if self._random and self._quiet is not None and set(forms) != {SAVED_MODEL}:
-            quiet_source = scratch / "quiet"
-            saved_model.write_device(self._quiet, self._contract.inputs, quiet_source)
         folder.mkdir(parents=True, exist_ok=True)
-        found = {form: self._write_litert(form, source, quiet_source, folder) for form in forms if form != SAVED_MODEL}
+        found: dict[str, Form] = {}
+        for batched in (True, False):
+            asked = [form for form in forms if form != SAVED_MODEL and (form != WEB) == batched]
+            if asked:
+                sources = self._sources(source, scratch) if batched else self._web_sources(scratch)
+                found |= {form: self._write_litert(form, *sources, folder) for form in asked}
         if SAVED_MODEL in forms:
             files = [file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.suffix != ".tflite"]
             run, size, compressed = in_memory(self._partition, self._contract), sum(map(len, files)), sum(map(_compressed, files))
             found[SAVED_MODEL] = Form(SAVED_MODEL, size, compressed, run, self._own_reported, self._noise(run))
         return {form: found[form] for form in forms}
+
+    def _sources(self, source: Path, scratch: Path) -> tuple[Path, Path]:
+        """SavedModels to convert: the device half, and the same without its channel."""
+        if not self._random or self._quiet is None:
+            return source, source
+        saved_model.write_device(self._quiet, self._contract.inputs, scratch / "quiet")
+        return source, scratch / "quiet"
+
+    def _web_sources(self, scratch: Path) -> tuple[Path, Path]:
+        """As `_sources`, for browsers."""
+        saved_model.write_web_device(self._partition, self._contract.inputs, scratch / "web")
+        if not self._random or self._quiet is None:
+            return scratch / "web", scratch / "web"
+        saved_model.write_web_device(self._quiet, self._contract.inputs, scratch / "quiet_web")
+        return scratch / "web", scratch / "quiet_web"
+
+    def _load(self, form: str, model: bytes) -> Run:
+        return litert.load_web(model, self._contract.boundary) if form == WEB else litert.load(model)
 
     def _write_litert(self, form: str, source: Path, quiet_source: Path, folder: Path) -> Form:
         frozen = [channel.name for channel in self._plain.channel if isinstance(channel, GaussianChannel) and channel.frozen]
@@ -161,10 +180,10 @@ class FormWriter:
                 "no place for the device's key. Leave the format out, or freeze no noise."
             )
         model = litert.convert(source, form, self._samples)
-        run = litert.load(model)
+        run = self._load(form, model)
         for batch in BATCH_SIZES:
             check_specs(form, self._contract.boundary.tensors, run({name: value[:batch] for name, value in self._x.items()}), batch)
-        if self._random and same(run(self._x), litert.load(model)(self._x)) is None:
+        if self._random and same(run(self._x), self._load(form, model)(self._x)) is None:
             raise BundleError(f"The noise of the device half as {form} repeats after a reload, so anyone with the file can subtract it.")
         reported, noise = None, self._noise(run)
         if noise is not None and noise < _WEAKEST_NOISE:
@@ -173,7 +192,7 @@ class FormWriter:
                 f"least {_WEAKEST_NOISE:g}. Give a sample like the data of use, or choose another form."
             )
         if self._quiet is not None:
-            silent = run if quiet_source == source else litert.load(litert.convert(quiet_source, form, self._samples))
+            silent = run if quiet_source == source else self._load(form, litert.convert(quiet_source, form, self._samples))
             error, reported = self._error(silent, self._want), self._error(silent, self._reported)
             limit = litert.LIMITS[form] + _ROUNDING * (self._own_error or 0.0)
             if error is None or error > limit:
@@ -181,6 +200,7 @@ class FormWriter:
                     f"The device half as {form} differs from the float32 one by {error} of its norm; expected at most {limit:.3g}. "
                     "Give a sample like the data of use, or choose another form."
                 )
+        (folder / DEVICE_FILES[form]).parent.mkdir(exist_ok=True)
         (folder / DEVICE_FILES[form]).write_bytes(model)
         return Form(form, len(model), _compressed(model), run, reported, noise)
 

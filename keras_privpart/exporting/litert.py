@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_privpart.contract import DEVICE_FILES, DEVICE_SIGNATURE
+from keras_privpart.contract import DEVICE_SIGNATURE, UNSIGNED, WEB, Boundary
 from keras_privpart.errors import BundleError
 from keras_privpart.quiet import hushed
 
-FORMS = tuple(form for form in DEVICE_FILES if form.startswith("litert"))
 # Largest relative error, in the Euclidean norm, against float32. Post-training quantisation costs a percent or two; more than these
 # means that the conversion went wrong, or that the samples are not like the data.
-LIMITS = {"litert": 1e-3, "litert-float16": 1e-2, "litert-dynamic": 0.1, "litert-int8": 0.25}
+LIMITS = {"litert": 1e-3, WEB: 1e-3, "litert-float16": 1e-2, "litert-dynamic": 0.1, "litert-int8": 0.25}
 _REPRESENTATIVE = 256
 
 Arrays = Mapping[str, np.ndarray]
@@ -32,14 +31,14 @@ def convert(saved_model: Path, form: str, samples: Arrays | None) -> bytes:
 
     Args:
         saved_model: its folder.
-        form: one of `FORMS`.
+        form: a key of `LIMITS`.
         samples: inputs `[n, ...]` by name, like the data of use; needed for `litert-int8`, which looks at 256 of them.
 
     Raises:
         BundleError: LiteRT has no operation for something in the graph.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[DEVICE_SIGNATURE])
-    if form != "litert":
+    if form not in ("litert", WEB):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if form == "litert-float16":
         converter.target_spec.supported_types = [tf.float16]
@@ -71,6 +70,23 @@ def load(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray]]:
         return {name: np.array(value) for name, value in signature(**inputs).items()}
 
     return run
+
+
+def load_web(model: bytes, boundary: Boundary) -> Callable[[Arrays], dict[str, np.ndarray]]:
+    """As `load`, for the form of browsers, which takes one example a call and gives uint8 where int8 crosses: here it is int8 again."""
+    run_one = load(model)
+
+    def run(inputs: Arrays) -> dict[str, np.ndarray]:
+        count = len(next(iter(inputs.values())))
+        answers = [run_one({name: value[i : i + 1] for name, value in inputs.items()}) for i in range(count)]
+        joined = {spec.name: np.concatenate([answer[spec.name] for answer in answers]) for spec in boundary.tensors}
+        return {spec.name: _signed(joined[spec.name]) if spec.dtype == "int8" else joined[spec.name] for spec in boundary.tensors}
+
+    return run
+
+
+def _signed(array: np.ndarray) -> np.ndarray:
+    return (array.astype(np.int16) - UNSIGNED).astype(np.int8)
 
 
 def _interpreter(model: bytes) -> Any:

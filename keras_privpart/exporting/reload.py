@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.contract import (
+    BYTES_SIGNATURE,
     CHECKED_OUTPUT,
     CHECKED_SIGNATURE,
     DEFAULT_SIGNATURE,
@@ -19,13 +20,14 @@ from keras_privpart.contract import (
     PAIR_SIGNATURE,
     SERVE_SIGNATURE,
     STRING,
+    UNSIGNED,
     Contract,
     TensorSpec,
     check_saved_model,
     glob_free,
 )
 from keras_privpart.errors import BundleError
-from keras_privpart.exporting.saved_model import device_function, layers_of, server_function
+from keras_privpart.exporting.saved_model import device_function, layers_of, server_function, takes_bytes
 from keras_privpart.partitioning.halves import Partition
 
 Arrays = dict[str, np.ndarray]
@@ -122,8 +124,12 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
         else:
             notes.append("the server half is random in use: its exported half was compared in shape and dtype only")
         named = _call(server.signatures[PAIR_SIGNATURE], {PAIR_INPUT: np.zeros(batch, np.int32)})[PAIR_OUTPUT]
-        with_answer = _call(server.signatures[CHECKED_SIGNATURE], want)[CHECKED_OUTPUT]
-        for got_names in (named, with_answer):
+        with_answer = [_call(server.signatures[CHECKED_SIGNATURE], want)]
+        if takes_bytes(contract.boundary.tensors):
+            with_answer.append(_call(server.signatures[BYTES_SIGNATURE], as_bytes(want)))
+            if same(scores, again_scores) is None:
+                _check_close("server", scores, with_answer[-1], tolerance)
+        for got_names in (named, *(answer[CHECKED_OUTPUT] for answer in with_answer)):
             if got_names.tolist() != [contract.fingerprint.encode()] * batch:
                 raise BundleError(f"The server half answers the fingerprint {got_names.tolist()}; expected {contract.fingerprint!r}.")
     return tuple(dict.fromkeys(notes))
@@ -165,6 +171,12 @@ def _draw(spec: TensorSpec, batch: int, free: int) -> np.ndarray:
 
 def _call(function: Callable[..., Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> Arrays:
     return numpy_of(function(**{name: tf.constant(value) for name, value in arrays.items()}))
+
+
+def as_bytes(boundary: Arrays) -> Arrays:
+    """A boundary `[n, ...]` as `serve_bytes` takes it: n strings a tensor."""
+    unsigned = {name: (a.astype(np.int16) + UNSIGNED).astype(np.uint8) if a.dtype == np.int8 else a for name, a in boundary.items()}
+    return {name: np.array([row.tobytes() for row in array], object) for name, array in unsigned.items()}
 
 
 def numpy_of(tensors: Mapping[str, Any]) -> Arrays:

@@ -6,6 +6,7 @@ import hashlib
 import keyword
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.contract import (
+    BYTES_SIGNATURE,
     CHECKED_OUTPUT,
     CHECKED_SIGNATURE,
     DEVICE_SIGNATURE,
@@ -21,6 +23,7 @@ from keras_privpart.contract import (
     PAIR_OUTPUT,
     PAIR_SIGNATURE,
     SERVE_SIGNATURE,
+    UNSIGNED,
     TensorSpec,
     glob_free,
 )
@@ -31,6 +34,8 @@ from keras_privpart.partitioning.halves import Partition
 # TensorFlow renames or refuses other argument names, `self` among them.
 _ARGUMENT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _RESERVED = {"self"}
+# What `tf.io.decode_raw` makes of bytes.
+_RAW_DTYPES = frozenset(("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "float16", "float32", "float64"))
 
 
 def input_specs(partition: Partition) -> tuple[TensorSpec, ...]:
@@ -105,11 +110,30 @@ def write_device(partition: Partition, inputs: Sequence[TensorSpec], folder: Pat
     _write(archive, folder)
 
 
+def write_web_device(partition: Partition, inputs: Sequence[TensorSpec], folder: Path) -> None:
+    """Writes the device half as browsers run it: one example a call, and uint8 where int8 crosses."""
+    run = device_function(partition)
+
+    def one(*values: Any) -> dict[str, Any]:
+        return {name: _shifted(tensor, UNSIGNED, tf.uint8) if tensor.dtype == "int8" else tensor for name, tensor in run(*values).items()}
+
+    archive = keras.export.ExportArchive()
+    _track_tables(archive, partition.device)
+    archive.add_endpoint(DEVICE_SIGNATURE, one, _wire([replace(spec, shape=(1, *spec.shape[1:])) for spec in inputs]))
+    _write(archive, folder)
+
+
+def takes_bytes(boundary: Sequence[TensorSpec]) -> bool:
+    """Whether a boundary can cross as bytes: every size but the batch is known, and TensorFlow reads the dtypes from bytes."""
+    return all(spec.nbytes is not None and spec.dtype in _RAW_DTYPES for spec in boundary)
+
+
 def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprint: str, folder: Path) -> None:
-    """Writes the server half with three signatures, the batch first everywhere.
+    """Writes the server half with its signatures, the batch first everywhere.
 
     `serve` (alias `serving_default`): boundary -> outputs. `pair`: a query -> the fingerprint. `serve_checked`: boundary -> outputs
-    and the fingerprint.
+    and the fingerprint. `serve_bytes`, where `takes_bytes`: the same for a boundary of bytes, little-endian, one string an example;
+    int8 tensors as uint8, 128 higher.
 
     Raises:
         BundleError: a variable of the device half alone would be written, or an output's name is taken.
@@ -129,6 +153,9 @@ def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprin
     wire = _wire(partition.boundary.tensors)
     serve = archive.add_endpoint(SERVE_SIGNATURE, run, wire)
     archive.add_endpoint(CHECKED_SIGNATURE, checked, wire)
+    if takes_bytes(specs := partition.boundary.tensors):
+        from_bytes = [tf.TensorSpec([None], tf.string, name=spec.name) for spec in specs]
+        archive.add_endpoint(BYTES_SIGNATURE, lambda *sent: checked(*map(_from_bytes, specs, sent)), from_bytes)
     archive.add_endpoint(PAIR_SIGNATURE, pair, [tf.TensorSpec([None], tf.int32, name=PAIR_INPUT)])
     own = {id(v.value) for v in partition.server.variables}
     device_only = {id(v.value): v.path for v in partition.device.variables if id(v.value) not in own}
@@ -136,6 +163,18 @@ def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprin
     if strays:
         raise BundleError(f"The server half uses the device half's weights {strays}; expected none. Partition the model again.")
     _write(archive, folder)
+
+
+def _from_bytes(spec: TensorSpec, sent: Any) -> Any:
+    """A tensor `[n, ...]` from n strings. Strings of a wrong length cannot be given its shape, which fails the request."""
+    dtype = tf.uint8 if spec.dtype == "int8" else tf.as_dtype(spec.dtype)
+    values = tf.reshape(tf.io.decode_raw(sent, dtype), tf.concat([tf.shape(sent), tf.constant(spec.shape[1:], tf.int32)], 0))
+    values = tf.ensure_shape(values, spec.shape)
+    return _shifted(values, -UNSIGNED, tf.int8) if spec.dtype == "int8" else values
+
+
+def _shifted(tensor: Any, by: int, dtype: tf.DType) -> Any:
+    return tf.cast(tf.cast(tensor, tf.int32) + by, dtype)
 
 
 def _write(archive: keras.export.ExportArchive, folder: Path) -> None:

@@ -6,13 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from keras_privpart.contract import CHECKED_SIGNATURE, PAIR_INPUT, PAIR_SIGNATURE, SERVE_SIGNATURE, SERVING_FILES, Boundary, Contract
+from keras_privpart.contract import (
+    BYTES_SIGNATURE,
+    CHECKED_SIGNATURE,
+    PAIR_INPUT,
+    PAIR_SIGNATURE,
+    SERVE_SIGNATURE,
+    SERVING_FILES,
+    Boundary,
+    Contract,
+)
 from keras_privpart.exporting import server_protos
+from keras_privpart.exporting.saved_model import takes_bytes
 from keras_privpart.integrity import seal
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -32,7 +43,7 @@ def allowed_batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 def warmup_requests(
     name: str, boundary: Boundary, shapes: Mapping[str, Sequence[int]], batch_sizes: Sequence[int]
 ) -> list[predict_pb2.PredictRequest]:
-    """Requests of zeros: what clients call (`serve_checked`) for every batch size, `serve` and the pair's question once each.
+    """Requests of zeros: what clients call (`serve_checked`) for every batch size, the other signatures once each.
 
     A signature's first request is many times slower than the next, and so is a batch size's. Never user data: the file travels with the
     model.
@@ -41,7 +52,7 @@ def warmup_requests(
         name: the model's name on the server.
         boundary: tensors of a request.
         shapes: shape of one example of each tensor, without the batch.
-        batch_sizes: with two more, at most 1000, the server's limit.
+        batch_sizes: with three more, at most 1000, the server's limit.
     """
     called = [(CHECKED_SIGNATURE, batch) for batch in batch_sizes] + [(SERVE_SIGNATURE, batch_sizes[0])]
     requests = []
@@ -49,6 +60,12 @@ def warmup_requests(
         request = _request(name, signature)
         for spec in boundary.tensors:
             _zeros(request.inputs[spec.name], spec.dtype, (batch, *shapes[spec.name]))
+        requests.append(request)
+    if takes_bytes(boundary.tensors):
+        request = _request(name, BYTES_SIGNATURE)
+        for spec in boundary.tensors:
+            zeros = np.array([bytes(spec.nbytes or 0)], object)
+            request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(zeros, tf.string))
         requests.append(request)
     pair = _request(name, PAIR_SIGNATURE)
     _zeros(pair.inputs[PAIR_INPUT], "int32", (1,))

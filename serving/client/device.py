@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_privpart.contract import DEVICE_SIGNATURE, NOISE_KEY, Contract, check_saved_model, glob_free
-from keras_privpart.errors import BundleError, IntegrityError
+from keras_privpart.contract import DEVICE_SIGNATURE, NOISE_KEY, WEB, Contract, check_saved_model, glob_free
+from keras_privpart.errors import BundleError, ContractError, IntegrityError
 from keras_privpart.quiet import hushed
 
 from . import noise_keys
@@ -111,12 +111,17 @@ def load_device(
 
     Raises:
         IntegrityError: the contract lists no device half.
-        ContractError: it lists none of this format.
+        ContractError: it lists none of this format, or only that of browsers.
         BundleError: the device half cannot be loaded.
     """
     if not contract.formats:
         raise IntegrityError(f"The contract lists no file of {contract.device_folder}/; expected a device half. Export the bundle again.")
     chosen = _choice(contract) if device_format is None else device_format
+    if chosen == WEB:
+        raise ContractError(
+            f"Received the format 'web', which browsers run; version {contract.version} of {contract.name!r} has {list(contract.formats)}. "
+            "Choose another of them, or export again with 'litert' or 'saved_model' too."
+        )
     file = bundle / contract.device_file(chosen)
     return SavedModelRunner(file.parent, noise_key) if chosen == SAVED_MODEL else LiteRTRunner(file)
 
@@ -127,6 +132,6 @@ def needs_tensorflow(contract: Contract, device_format: str | None = None) -> bo
 
 
 def _choice(contract: Contract) -> str:
-    light = [form for form in contract.formats if form != SAVED_MODEL]
+    light = [form for form in contract.formats if form not in (SAVED_MODEL, WEB)]
     has_runtime = importlib.util.find_spec("ai_edge_litert") is not None
-    return light[0] if light and (has_runtime or SAVED_MODEL not in contract.formats) else SAVED_MODEL
+    return light[0] if light and (has_runtime or SAVED_MODEL not in contract.formats) else next(iter(contract.formats), SAVED_MODEL)

@@ -33,18 +33,29 @@ HTTP_STATUS = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+# What `--rest_api_enable_cors_support` sends: any page may ask, with no header of its own but the content's type, so with no token.
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
 _PATH = re.compile(r"/v1/models/(?P<name>[^/:]+)(?:/(?:versions/(?P<version>\d+)|labels/(?P<label>[^/:]+)))?(?P<what>:predict|/metadata)?")
 
 
 class RestServer:
     """Answers REST in a thread of its own.
 
+    Args:
+        services: what the server can be asked.
+        host, port: where to listen; port 0 takes a free one.
+        cors: whether pages of other origins may ask.
+
     Raises:
         EngineError: the port cannot be had.
     """
 
-    def __init__(self, services: Any, host: str, port: int) -> None:
-        handler = type("Handler", (_Handler,), {"services": services})
+    def __init__(self, services: Any, host: str, port: int, *, cors: bool = False) -> None:
+        handler = type("Handler", (_Handler,), {"services": services, "cors": cors})
         try:
             self._server = _server_class(host)((host.strip("[]"), port), handler)
         except (OSError, OverflowError) as error:
@@ -90,11 +101,15 @@ def _server_class(host: str) -> type[_Server]:
 
 class _Handler(BaseHTTPRequestHandler):
     services: Any = None
+    cors = False
     protocol_version = "HTTP/1.1"
     timeout = 5.0  # of a connection that is kept alive
 
     def do_GET(self) -> None:
         self._answer(self._get)
+
+    def do_OPTIONS(self) -> None:
+        self._answer(self._preflight)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -115,8 +130,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        for name, value in _CORS.items() if self.cors else ():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def _preflight(self, found: re.Match[str]) -> str:
+        """What browsers ask before they let a page of another origin post JSON."""
+        if not self.cors:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: OPTIONS {self.path}")
+        return ""
 
     def _get(self, found: re.Match[str]) -> str:
         if found["what"] == "/metadata":

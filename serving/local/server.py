@@ -53,6 +53,7 @@ class LocalServer:
         rest_port: port for REST; `None` leaves it closed, 0 takes a free one.
         tls: a `ServerTls`, or the folder that `privpart-keras certs` made; gRPC only.
         workers: requests handled at a time; one more is refused at once, as TensorFlow Serving does with `--grpc_max_threads`.
+        cors: whether pages of other origins may ask by REST, as `--rest_api_enable_cors_support` lets them.
         config_file: a copy of `models.config` to start with; the bundle's own when `None`.
 
     Raises:
@@ -74,6 +75,7 @@ class LocalServer:
         rest_port: int | None = None,
         tls: ServerTls | str | Path | None = None,
         workers: int = THREADS,
+        cors: bool = False,
         config_file: str | Path | None = None,
     ) -> None:
         credentials = None if tls is None else ServerTls.of(tls).credentials()
@@ -93,7 +95,7 @@ class LocalServer:
         except RuntimeError as error:
             raise EngineError(f"Can't listen on {target}: {error}. Choose another port.") from error
         self.address = f"{host}:{self.port}"
-        self._rest = None if rest_port is None else RestServer(self._services, host, rest_port)
+        self._rest = None if rest_port is None else RestServer(self._services, host, rest_port, cors=cors)
         self.rest_address = None if self._rest is None else self._rest.address
         self._server.start()
 
@@ -222,6 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8500)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--rest-port", type=int)
+    parser.add_argument("--cors", action="store_true", help="let pages of other origins ask by REST")
     parser.add_argument("--tls", type=Path, help="folder of certificates")
     parser.add_argument("--model-config-file", type=Path, help="a copy of models.config; the bundle's own when left out")
     parser.add_argument("--poll-seconds", type=float, default=2.0, help="how often that file is looked at again; 0 for never")
@@ -230,7 +233,9 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ended.append(number))
     try:
-        server = LocalServer(args.bundle, args.port, args.host, rest_port=args.rest_port, tls=args.tls, config_file=args.model_config_file)
+        server = LocalServer(
+            args.bundle, args.port, args.host, rest_port=args.rest_port, tls=args.tls, cors=args.cors, config_file=args.model_config_file
+        )
     except PrivPartError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

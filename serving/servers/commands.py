@@ -26,6 +26,8 @@ POLL_SECONDS = 30
 GRPC_PORT, REST_PORT, CONFIG_FOLDER = 8500, 8501, "/config"
 # The default, four per core, refuses the fifth concurrent client of a core.
 _THREADS = 64
+# Lets pages of any origin ask by REST, with no header of their own but Content-Type: so without a token. For development.
+CORS, LOCAL_CORS = "--rest_api_enable_cors_support=true", "--cors"
 # A load that fails is tried again twice, then the server says why. By default it tries for five minutes and says nothing meanwhile.
 _RETRIES, _RETRY_MICROS = 2, 1_000_000
 

@@ -23,7 +23,7 @@ from ..wire.readiness import wait_until_available
 from ..wire.steps import run
 from ..wire.tls import ServerTls, Tls
 from .choice import BINARY_KIND, DOCKER_KIND, LOCAL_KIND, Choice, choose, free_port, output_of
-from .commands import DEFAULT_IMAGE, SERVER_ENVIRONMENT, binary_command, docker_command, local_command, model_folder
+from .commands import CORS, DEFAULT_IMAGE, LOCAL_CORS, SERVER_ENVIRONMENT, binary_command, docker_command, local_command, model_folder
 from .configuration import Configuration
 from .control import Control
 from .following import Follower, verified
@@ -225,6 +225,7 @@ def start(
     image: str = DEFAULT_IMAGE,
     log_path: str | Path | None = None,
     batching: bool = False,
+    cors: bool = False,
     tls: str | Path | None = None,
     stop: StopFlag | None = None,
 ) -> Engine:
@@ -242,6 +243,7 @@ def start(
         image: docker image.
         log_path: where the server's output goes; a temporary file when `None`.
         batching: whether the server joins requests into batches, as `serving/batching.config` says.
+        cors: whether browsers may ask by REST from pages of other origins, any of them: for development.
         tls: folder that `privpart-keras certs` made: clients must show a certificate of its authority. TensorFlow Serving has no TLS on
             the REST port.
         stop: gives up as soon as it is raised.
@@ -257,13 +259,15 @@ def start(
     root = Path(bundle).resolve()
     contracts = verified(root)
     choice = choose(prefer)
-    _check_options(choice, rest_port, batching, tls)
+    _check_options(choice, rest_port, batching, cors, tls)
     listening = "" if choice.kind == BINARY_KIND else host
     port = free_port(listening, port)
     rest_port = None if rest_port is None else free_port(listening, rest_port)
     engine = Engine(choice, contracts[-1], host, port, rest_port, log_path)
     try:
-        engine.launch(*_command(engine, root, contracts[-1], image, host, port, rest_port, batching, tls))
+        command, configuration = _command(engine, root, contracts[-1], image, host, port, rest_port, batching, tls)
+        allowing = [LOCAL_CORS if choice.kind == LOCAL_KIND else CORS] if cors else []
+        engine.launch([*command, *allowing], configuration)
         client_tls = None if tls is None else Tls.of(tls)
         _wait_until_ready(engine, contracts, timeout, client_tls, stop)
         engine.follow(root, contracts, client_tls)
@@ -274,7 +278,9 @@ def start(
     return engine
 
 
-def _check_options(choice: Choice, rest_port: int | None, batching: bool, tls: str | Path | None) -> None:
+def _check_options(choice: Choice, rest_port: int | None, batching: bool, cors: bool, tls: str | Path | None) -> None:
+    if cors and rest_port is None:
+        raise EngineError("Received cors=True without rest_port; browsers ask by REST. Give a REST port (--rest-port 8501).")
     if tls is not None and rest_port is not None:
         raise EngineError(
             f"Received rest_port={rest_port} with tls; TensorFlow Serving's REST port is never encrypted. Leave one out, or put a proxy "

@@ -67,8 +67,9 @@ def test_warm_up_is_zeros_of_what_clients_call_for_every_allowed_batch_size(bund
     logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     requests = [log.predict_log.request for log in logs]
     assert {r.model_spec.name for r in requests} == {"digits"}
-    assert [r.model_spec.signature_name for r in requests] == ["serve_checked"] * 4 + ["serve", "pair"]
+    assert [r.model_spec.signature_name for r in requests] == ["serve_checked"] * 4 + ["serve", "serve_bytes", "pair"]
     assert not tf.io.parse_tensor(requests.pop().inputs["query"].SerializeToString(), tf.int32).numpy().any()
+    assert requests.pop().inputs["boundary"].string_val == [bytes(6 * 6 * 4 * 4)]
     # The C++ reader, which the server uses too.
     tensors = [tf.io.parse_tensor(r.inputs["boundary"].SerializeToString(), tf.float32).numpy() for r in requests]
     assert [t.shape for t in tensors] == [(n, 6, 6, 4) for n in (1, 2, 4, 6, 1)]

@@ -263,6 +263,41 @@ def test_the_server_half_runs_in_a_session_as_tensorflow_serving_runs_it(parts, 
             run(request.model_spec.signature_name, **{key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()})
         for name in ("serve", "serving_default", "serve_checked"):
             np.testing.assert_allclose(run(name, boundary=boundary)["scores"], scores, atol=1e-5)
+        from_bytes = run("serve_bytes", boundary=[row.tobytes() for row in boundary])
+        np.testing.assert_allclose(from_bytes["scores"], scores, atol=1e-5)
         assert run("serve_checked", boundary=boundary)["pair_fingerprint"].tolist() == [bundle.contract.fingerprint.encode()] * len(images)
         assert run("pair", query=[0])["fingerprint"].tolist() == [bundle.contract.fingerprint.encode()]
-    assert len(requests) == 4  # two batch sizes as clients call them, one plain, one question for the pair
+    assert len(requests) == 5  # two batch sizes as clients call them, one plain, one of bytes, one question for the pair
+
+
+@pytest.mark.parametrize(("encoding", "dtype"), [("none", "float32"), ("float16", "float16"), ("int8", "int8")])
+def test_bytes_are_answered_as_tensors_are(parts, images, tmp_path, encoding, dtype):
+    bundle = kp.export(parts, tmp_path / "b", encoding=encoding, sample=images, max_batch_size=2)
+    server = tf.saved_model.load(str(bundle.path / "server/1"))
+    device = tf.saved_model.load(str(bundle.path / "device/1"))
+    boundary = device.signatures["serving_default"](image=tf.constant(images))["boundary"]
+    assert boundary.dtype == dtype
+    want = server.signatures["serve_checked"](boundary=boundary)
+    steps = boundary.numpy() if dtype != "int8" else (boundary.numpy().astype(int) + 128).astype("uint8")
+    got = server.signatures["serve_bytes"](boundary=tf.constant([row.tobytes() for row in steps]))
+    assert sorted(got) == sorted(want)
+    for name, value in want.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
+def test_bytes_of_another_length_are_no_boundary(parts, tmp_path):
+    bundle = kp.export(parts, tmp_path / "b", max_batch_size=2)
+    server = tf.saved_model.load(str(bundle.path / "server/1"))
+    for lengths in ((575,), (1152,), (0,), (576, 572), (288, 864)):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            server.signatures["serve_bytes"](boundary=tf.constant([bytes(length) for length in lengths]))
+
+
+def test_a_boundary_of_free_size_has_no_form_in_bytes(tmp_path):
+    x = keras.Input((None, None, 1), name="image")
+    z = keras.layers.Conv2D(2, 3, name="z")(x)
+    model = keras.Model(x, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(z)))
+    bundle = kp.export(kp.partition(model, at="z"), tmp_path / "b")
+    server = tf.saved_model.load(str(bundle.path / "server/1"))
+    assert "serve_checked" in server.signatures
+    assert "serve_bytes" not in server.signatures

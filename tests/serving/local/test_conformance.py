@@ -1,6 +1,7 @@
 """How TensorFlow Serving behaves, as it was seen to. Where it is on the PATH these tests ask it; else they ask the local server, which must
 behave the same: where it is kinder, what works here fails in production."""
 
+import base64
 import json
 import shutil
 import socket
@@ -198,6 +199,55 @@ def test_rows_and_columns(asked):
     status, both = asked.post({"signature_name": "serve_checked", "instances": zeros})
     assert status == 200
     assert [sorted(row) for row in both["predictions"]] == [["pair_fingerprint", "scores"]] * 3
+
+
+def test_a_boundary_of_bytes(asked, images, bundle):
+    """One base64 string an example: what a browser sends."""
+    boundary = np.random.default_rng(0).random((3, 6, 6, 4), dtype=np.float32)
+    encoded = [{"b64": base64.b64encode(row.tobytes()).decode()} for row in boundary]
+    want = asked.post({"signature_name": "serve_checked", "inputs": {"boundary": boundary.tolist()}})
+    for inputs in ({"boundary": encoded}, encoded):
+        status, answer = asked.post({"signature_name": "serve_bytes", "inputs": inputs})
+        assert status == want[0] == 200
+        np.testing.assert_allclose(answer["outputs"]["scores"], want[1]["outputs"]["scores"], atol=1e-6)
+        assert answer["outputs"]["pair_fingerprint"] == want[1]["outputs"]["pair_fingerprint"]
+    assert len(json.dumps(encoded)) < 0.3 * len(json.dumps(boundary.tolist()))
+    encoded[1]["b64"] = base64.b64encode(boundary[1].tobytes()[:-4]).decode()
+    assert asked.post({"signature_name": "serve_bytes", "inputs": encoded})[0] == 400
+    assert asked.post({"signature_name": "serve_bytes", "inputs": [{"b64": "?"}]})[0] == 400
+
+
+@pytest.mark.parametrize("cors", [False, True])
+def test_pages_of_other_origins(cors, bundle):
+    """Allowed or not, the content's type is the only header that a page may add: with a token the browser does not ask at all."""
+    in_process = KIND == "local"
+    with LocalServer(bundle.path, rest_port=0, cors=cors) if in_process else start(bundle.path, 0, 0, prefer=KIND, cors=cors) as engine:
+        url = f"http://{engine.rest_address}/v1/models/faces:predict"
+        asking = {
+            "Origin": "https://page.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        }
+        request = urllib.request.Request(url, headers=asking, method="OPTIONS")
+        if not cors:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=10)
+            with caught.value as error:
+                assert (error.code, error.headers["Access-Control-Allow-Origin"]) == (400, None)
+            return
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+            assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://page.example")
+            assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+            assert answer.headers["Access-Control-Allow-Headers"] == "Content-Type"
+        sent = urllib.request.Request(url, b'{"signature_name": "pair", "inputs": [0]}', {"Origin": "https://page.example"})
+        with urllib.request.urlopen(sent, timeout=10) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://page.example")
+
+
+def test_cors_needs_a_rest_port(bundle):
+    with pytest.raises(errors.EngineError, match=r"Received cors=True without rest_port"):
+        start(bundle.path, 0, prefer="local", cors=True)
 
 
 @pytest.mark.parametrize(
