@@ -40,6 +40,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "scikit-image>=0.24",
+    "xds-protos>=1.66",
 ]
 
 setup(

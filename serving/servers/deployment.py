@@ -34,7 +34,7 @@ class Deployment:
 
 
 def write_deployment(bundle: str | Path, folder: str | Path, *, replicas: int = 2, image: str = DEFAULT_IMAGE) -> Deployment:
-    """Writes `compose.yaml`, `envoy.yaml`, `kubernetes.yaml`, `kserve.yaml`, `grafana.json` and the server's `config/`.
+    """Writes `compose.yaml`, `envoy.yaml`, `envoy-web.yaml`, `kubernetes.yaml`, `kserve.yaml`, `grafana.json` and the server's `config/`.
 
     The files hold copies of the bundle's `serving/*.config`: write them again after an export or a promotion.
 
@@ -77,6 +77,8 @@ def _texts(root: Path, target: Path, contract: Contract, replicas: int, image: s
         "envoy_image": ENVOY_IMAGE,
         "replicas": str(replicas),
         "most_replicas": str(replicas * _MOST),
+        "name": contract.name,
+        "name_regex": re.escape(contract.name).replace("\\", "\\\\"),  # inside double quotes of YAML
         "object": object_name(contract.name),
         "model_folder": model_folder(contract.name),
         "metrics_path": PROMETHEUS_PATH,
@@ -84,7 +86,7 @@ def _texts(root: Path, target: Path, contract: Contract, replicas: int, image: s
         "config": "\n".join(f"  {name}: |\n{textwrap.indent(text.rstrip(), '    ')}" for name, text in config.items()),
     }
     files = {}
-    for name, depth in (("compose.yaml", 6), ("kubernetes.yaml", 12), ("kserve.yaml", 10), ("envoy.yaml", 0)):
+    for name, depth in (("compose.yaml", 6), ("kubernetes.yaml", 12), ("kserve.yaml", 10), ("envoy.yaml", 0), ("envoy-web.yaml", 0)):
         own = {**values, "flags": _listed(flags, depth), "command": _listed(container_command(flags), depth)}
         files[name] = Template((TEMPLATES / name).read_text(encoding="utf-8")).substitute(own)
     files["grafana.json"] = (TEMPLATES / "grafana.json").read_text(encoding="utf-8")

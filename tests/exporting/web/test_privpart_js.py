@@ -1,6 +1,10 @@
 """The client module in a real browser, against the local server: it answers as the Python client does, and fails closed as it does."""
 
+import base64
 import json
+import re
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,34 +278,30 @@ def test_a_server_with_another_version(exported, site, served, opened, images):
     assert "The server has version 1, not 3. Export the bundle's version to the server first." in got["message"]
 
 
-@pytest.mark.parametrize(
-    ("options", "x", "error", "text"),
-    [
-        ({}, [0.0] * 63, "ArgumentError", "image: 63; expected the same multiple of image: 64"),
-        ({}, {"picture": [0.0] * 64}, "ArgumentError", "by the names picture; expected image"),
-        ({}, [float("nan")] * 64, "ArgumentError", "that float32 cannot hold"),
-        ({}, [], "ArgumentError", "image: 0"),
-        ({"server": "localhost:8501x y"}, [0.0] * 64, "ServingError", "expected an address"),
-        ({"token": "secret"}, [0.0] * 64, "ServingError", "expected an https address"),
-        ({"timeout": 0}, [0.0] * 64, "ServingError", "expected milliseconds above 0"),
-        ({"bundle": "nowhere/"}, [0.0] * 64, "BundleError", "HTTP 404"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_and_nothing_is_sent(options, x, error, text, exported, site, served, opened):
+# One page for all: LiteRT.js is loaded once a page.
+REFUSED = [
+    ({}, [0.0] * 63, "ArgumentError", "image: 63; expected the same multiple of image: 64"),
+    ({}, {"picture": [0.0] * 64}, "ArgumentError", "by the names picture; expected image"),
+    ({}, [float("nan")] * 64, "ArgumentError", "that float32 cannot hold"),
+    ({}, [], "ArgumentError", "image: 0"),
+    ({"server": "localhost:8501x y"}, [0.0] * 64, "ServingError", "expected an address"),
+    ({"token": "secret"}, [0.0] * 64, "ServingError", "expected an https address"),
+    ({"timeout": 0}, [0.0] * 64, "ServingError", "expected milliseconds above 0"),
+    ({"bundle": "nowhere/"}, [0.0] * 64, "BundleError", "HTTP 404"),
+]
+
+
+def test_what_cannot_be_meant_is_refused_and_nothing_is_sent(exported, site, served, opened):
     bundle = exported("plain")
     server, (address, _) = served(bundle), site(bundle)
     page = opened(address)
-    got = page.call({"server": url(server), **options}, x)
-    assert (got["error"], text in got["message"]) == (error, True), got
-    assert page.sent() == []
-
-
-@pytest.mark.parametrize("boundary", ["{ boundary: new Float32Array(143) }", "{ boundary: new Uint8Array(144) }", "{ image: x }", "{}"])
-def test_what_the_boundary_does_not_declare_is_never_sent(boundary, exported, site, served, opened, images):
-    bundle = exported("plain")
-    server, (address, _) = served(bundle), site(bundle)
-    page = opened(address)
-    assert page.call({"server": url(server)}, images[:1], f"await client.score([{boundary}])")["error"] == "BoundaryMismatchError"
+    for options, x, error, text in REFUSED:
+        got = page.call({"server": url(server), **options}, x)
+        assert (got["error"], text in got["message"]) == (error, True), got
+    for boundary in ("{ boundary: new Float32Array(143) }", "{ boundary: new Uint8Array(144) }", "{ image: x }", "{}"):
+        assert page.call({"server": url(server)}, [0.0] * 64, f"await client.score([{boundary}])")["error"] == "BoundaryMismatchError"
+    closed = page.call({"server": url(server)}, [0.0] * 64, "(client.close(), await client.predict(x))")
+    assert (closed["error"], "was closed" in closed["message"]) == ("ServingError", True)
     assert [asked for _, asked, _ in page.requests if url(server) in asked] == []
 
 
@@ -324,17 +324,8 @@ def test_tensors_are_deleted(exported, site, served, opened, images):
     assert opened(address).call({"server": url(server)}, images[:3], count) == {"made": 6, "deleted": 6, "left": 0}
 
 
-def test_a_closed_client_is_refused(exported, site, served, opened, images):
-    bundle = exported("plain")
-    server, (address, _) = served(bundle), site(bundle)
-    got = opened(address).call({"server": url(server)}, images[:1], "client.close(), await client.predict(x)")
-    assert (got["error"], "was closed" in got["message"]) == ("ServingError", True)
-
-
 def test_its_errors_are_the_python_clients():
     """By name, and by what they are derived from."""
-    import re
-
     source = (MODULE / "privpart.ts").read_text()
     tree = dict(re.findall(r"export class (\w+Error) extends (\w+)", source))
     assert len(tree) >= 15
@@ -342,3 +333,51 @@ def test_its_errors_are_the_python_clients():
         of_python = getattr(keras_privpart.errors, name)
         assert of_python.__mro__[1].__name__ == ("Exception" if base == "Error" else base)
         assert f'readonly name: string = "{name}"' in source
+
+
+# The examples of docs/browser.md.
+
+DOCS = (Path(__file__).parents[3] / "docs/browser.md").read_text()
+
+
+def documented(kind):
+    return re.findall(rf"```{kind}\n(.*?)```", DOCS, re.S)
+
+
+def test_the_page_of_the_docs(exported, site, served, context, images):
+    bundle = exported("plain")
+    server, (address, folder) = served(bundle), site(bundle)
+    [page] = documented("html")
+    (folder / "docs.html").write_text(page.replace("<title>", '<link rel="icon" href="data:,"><title>'))
+    [script] = documented("js")
+    assert script.count("http://localhost:8501") == script.count("28 * 28 * 1") == 1
+    (folder / "page.js").write_text(script.replace("http://localhost:8501", url(server)).replace("28 * 28 * 1", "8 * 8 * 1"))
+    opened = context.new_page()
+    opened.goto(f"{address}docs.html")
+    opened.wait_for_function("document.getElementById('answer').textContent !== ''")
+    shape, data = opened.inner_text("#answer").split(": ")
+    opened.close()
+    with Client(bundle.path, server.address) as client:
+        want = client.predict(np.zeros((1, 8, 8, 1), np.float32))
+    assert shape == "1,5"
+    np.testing.assert_allclose([float(one) for one in data.split(",")], want[0], atol=1e-6)
+
+
+def test_the_request_of_the_docs(exported, served, images):
+    bundle = exported("plain")
+    server = served(bundle)
+    [command] = [text for text in documented("") if text.startswith("curl") and "serve_bytes" in text]
+    path, body = re.search(r"localhost:8501(\S+) --data '(.+)'", command).groups()
+    with Client(bundle.path, server.address) as client:
+        boundary, want = client.encode(images[:1])["boundary"], client.predict(images[:1])
+    sent = body.replace('"..."', f'"{base64.b64encode(boundary.tobytes()).decode()}"').encode()
+    with urllib.request.urlopen(url(server) + path.replace("mnist", "faces"), sent, timeout=30) as answer:
+        np.testing.assert_allclose(json.load(answer)["outputs"]["scores"], want, atol=1e-6)
+
+
+def test_the_docs_name_every_option_of_the_client():
+    source = (MODULE / "privpart.ts").read_text()
+    options = re.findall(r"readonly (\w+)\??:", source.split("export interface ClientOptions {")[1].split("\n}")[0])
+    assert {"server", "runtime", "token"} <= set(options)
+    rows = re.findall(r"^\| (`[^|]+`) \|", DOCS.split("| option |")[1], re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(options)

@@ -1,5 +1,6 @@
 """Deployment files: valid by the official schemas, and saying what they must say."""
 
+import importlib
 import json
 import os
 import re
@@ -92,6 +93,75 @@ def test_the_proxy_asks_for_certificates_and_lets_a_clients_calls_through_alone(
     assert envoy["clusters"][0]["health_checks"][0]["grpc_health_check"] == {}
     assert "http2_protocol_options" in json.dumps(envoy["clusters"])
     assert "retry" not in json.dumps(envoy)
+
+
+def web_filters(written):
+    envoy = yaml.safe_load((written / "envoy-web.yaml").read_text())["static_resources"]
+    manager = envoy["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return envoy, manager, {one["name"].rsplit(".", 1)[1]: one["typed_config"] for one in manager["http_filters"]}
+
+
+def test_browsers_need_a_token_and_an_origin_that_is_named(written):
+    envoy, manager, filters = web_filters(written)
+    assert list(filters) == ["cors", "jwt_authn", "grpc_web", "router"], "a preflight carries no token"
+    checked = filters["jwt_authn"]
+    assert checked["rules"] == [{"match": {"prefix": "/"}, "requires": {"provider_name": "users"}}]
+    assert checked["providers"]["users"]["local_jwks"] == {"filename": "/keys/jwks.json"}
+    assert checked["providers"]["users"]["require_expiration"] is True
+    assert checked["bypass_cors_preflight"] is True
+    [host] = manager["route_config"]["virtual_hosts"]
+    cors = host["typed_per_filter_config"]["envoy.filters.http.cors"]
+    assert cors["allow_origin_string_match"] == [{"exact": "https://www.example.com"}]
+    assert {"authorization", "content-type", "x-grpc-web"} <= set(cors["allow_headers"].split(", "))
+    assert envoy["listeners"][0]["filter_chains"][0]["transport_socket"]["name"] == "envoy.transport_sockets.tls"
+    assert {cluster["name"]: cluster_port(cluster) for cluster in envoy["clusters"]} == {"rest": 8501, "grpc": 8500}
+
+
+def cluster_port(cluster):
+    [end] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    return end["endpoint"]["address"]["socket_address"]["port_value"]
+
+
+def test_browsers_reach_a_clients_calls_and_no_others(written, bundle):
+    from keras_privpart.serving.wire.transport import METHODS
+
+    routes = web_filters(written)[1]["route_config"]["virtual_hosts"][0]["routes"]
+    assert {route["match"]["path"] for route in routes if "path" in route["match"]} == {method.path for method in METHODS}
+    [pattern] = [route["match"]["safe_regex"]["regex"] for route in routes if "safe_regex" in route["match"]]
+    of_model = f"/v1/models/{bundle.name}"
+    for path in ("", "/versions/1:predict", ":predict", "/labels/stable:predict", "/metadata", "/versions/2/metadata"):
+        assert re.fullmatch(pattern, of_model + path), path
+    for path in (
+        "/monitoring/prometheus/metrics",
+        "/v1/models/other:predict",
+        f"{of_model}:classify",
+        f"{of_model}/versions/1/x:predict",
+        "/",
+    ):
+        assert not re.fullmatch(pattern, path), path
+
+
+@pytest.mark.parametrize("name", ["envoy.yaml", "envoy-web.yaml"])
+def test_envoy_knows_every_field(name, written):
+    """By Envoy's own messages, the extensions' too; what it would make of the values only Envoy can tell."""
+    from google.protobuf import json_format
+
+    bootstrap = pytest.importorskip("envoy.config.bootstrap.v3.bootstrap_pb2", reason="found no xds-protos: pip install xds-protos")
+    text = (written / name).read_text()
+    for module in (
+        "transport_sockets.tls.v3.tls_pb2",
+        "filters.network.http_connection_manager.v3.http_connection_manager_pb2",
+        "filters.http.router.v3.router_pb2",
+        "filters.http.cors.v3.cors_pb2",
+        "filters.http.jwt_authn.v3.config_pb2",
+        "filters.http.grpc_web.v3.grpc_web_pb2",
+        "upstreams.http.v3.http_protocol_options_pb2",
+    ):
+        importlib.import_module(f"envoy.extensions.{module}")
+    read = json_format.ParseDict(yaml.safe_load(text), bootstrap.Bootstrap())
+    assert len(read.static_resources.listeners) == 1
+    with pytest.raises(json_format.ParseError):
+        json_format.ParseDict(yaml.safe_load(text.replace("stat_prefix", "stat_prefixx")), bootstrap.Bootstrap())
 
 
 def flags_of(written, objects):
