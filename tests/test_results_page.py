@@ -35,6 +35,8 @@ def row(defence, accuracy, leakage):
         "undefended_accuracy": 0.981,
         "train": 16_000,
         "test": 10_000,
+        "device_share": 0.12,
+        "train_seconds": [None, 31.4],
         "summary": {
             "kinds": {"reconstruction": picture, "re-identification in the class": named},
             "bits": {"1": {"at_least": 6.2, "at_most": 10.71}},
@@ -68,6 +70,16 @@ def test_more_looks_that_show_no_more_are_said_to_be_the_same(page):
     quiet = row("bottleneck only", 0.98, 0.5)
     quiet["summary"] = {**quiet["summary"], "more_looks": "show no more", "bits": None}
     assert "| the same | 82 % / the same | no bound |" in page.page({"x": [quiet]})
+
+
+def test_near_duplicates_stand_where_frozen_noise_shows_no_more(page):
+    frozen = row("frozen noise", 0.98, 0.5)
+    kinds = frozen["summary"]["kinds"]
+    for kind in kinds.values():
+        kind["frames"] = kind["looks"]
+    frozen["summary"] = {**frozen["summary"], "more_looks": "show no more"}
+    text = page.page({"x": [frozen]})
+    assert "| the same; 16 near duplicates at least 0.60 (SSIM 0.700) | 82 % / the same; 16 near duplicates 99 % |" in text
 
 
 def test_published_figures_are_those_of_the_tasks(page):

@@ -206,7 +206,8 @@ def _seconds(found: Sequence[float | None]) -> str:
 
 def _after_looks(found: Mapping[str, Any], words: Any, summary: Mapping[str, Any]) -> str:
     if summary["more_looks"] == "show no more":
-        return "the same"
+        near = found.get("frames", {}).get(LOOKS)  # what frozen noise lets through all the same
+        return "the same" if near is None else f"the same; {LOOKS} near duplicates {words(near)}"
     more = found["looks"].get(LOOKS)
     return "not tested" if more is None else words(more)
 

@@ -151,4 +151,7 @@ def _plain(value: Any) -> bool:
 
 
 def _words(value: Any) -> str:
-    return f"keras_privpart.{value!r}" if isinstance(value, ThreatModel) else repr(value)
+    if not isinstance(value, ThreatModel):
+        return repr(value)
+    given = (f"{setting.name}={getattr(value, setting.name)!r}" for setting in fields(value))
+    return f"keras_privpart.ThreatModel({', '.join(given)})"
