@@ -22,7 +22,7 @@ REGULARIZERS = ("distance-correlation", "conditional-entropy", "jacobian", "hsic
 GOALS = ("reverse", "dissimilarity", "mean", "class-mean")
 ATTRIBUTE_GOALS = ("reverse", "entropy", "prior")
 RECIPES = (
-    *("undefended", "reconstruction", "reconstruction-distilled", "bits", "bits-distilled", "attribute", "attribute-distilled"),
+    *("undefended", "reconstruction", "reconstruction-distilled", "bits", "attribute", "attribute-distilled"),
     *("bottleneck-and-noise", "bottleneck-only", "noise-only", "nopeek", "deep-obfuscator", "conditional-entropy", "maximum-entropy"),
 )
 

@@ -104,7 +104,8 @@ class Experiment:
         stem = f"{_file(name)}-{seed}" if name == UNDEFENDED else f"{_file(cut)}-{_file(name)}-{seed}"
         path, trained = self.results / "models" / f"{stem}.json", self.work / "trained" / stem
         defence = self.recipes[name]()
-        epochs = self.scale.epochs if defence.distillation is None else self.task.distilled
+        warm = self.task.warm > 0 and "(ours" in name
+        epochs = self.task.warm if warm else self.scale.epochs
         settings = {**asdict(self.scale), "epochs": epochs, "seed": seed, "defence": defence.describe()}
         found = _kept(path, settings)
         weights = path.with_suffix(".npz")
@@ -115,9 +116,8 @@ class Experiment:
         else:
             backup = self.work / "backups" / stem
             resumed, spent = backup.exists(), time.process_time()
-            teacher = None if defence.distillation is None else self.model(cut, UNDEFENDED, seed)[0]
-            model = self.task.model(self.scale, self.classes, seed) if teacher is None else copy_model(teacher.model)
-            parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock, teacher)
+            model = copy_model(self.model(cut, UNDEFENDED, seed)[0].model) if warm else self.task.model(self.scale, self.classes, seed)
+            parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock)
             found = {
                 "settings": settings,
                 "defence": name,
@@ -185,7 +185,7 @@ class Experiment:
         return float((parts.server.predict(boundary, BATCH, verbose=0).argmax(-1) == self.data.test.targets["task"]).mean())
 
 
-def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: int, backup: Path, clock: Clock, teacher: Any = None) -> Any:
+def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: int, backup: Path, clock: Clock) -> Any:
     """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows."""
     import keras
 
@@ -194,14 +194,7 @@ def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: i
     keras.utils.set_random_seed(seed)
     narrow = {"bottleneck_activation": defence.bottleneck_activation, "expand": defence.expand}
     parts = kp.partition(model, at=cut, bottleneck=defence.bottleneck, bottleneck_over="example", **narrow)
-    trainer = kp.AdversarialTrainer(
-        parts,
-        defence.adversaries,
-        defence.channel,
-        regularizers=defence.regularizers,
-        teacher=teacher,
-        distillation=None if teacher is None else defence.distillation,
-    )
+    trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers)
     steps = epochs * len(batched)
     trainer.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)),

@@ -49,7 +49,8 @@ TASK = Task(
     mirror=True,
     shift=4,
     keep_weights=True,
-    bottleneck=64,
+    bottleneck=16,
+    warm=8,
 )
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def recipes(task: Task, classes: int) -> dict[str, Callable[[], Row]]:
         classes: of the task.
     """
     private = dict.fromkeys(task.private, 2)
-    ours = {"bottleneck": task.bottleneck, "noise": task.noise, "target": task.bits, "distilled": task.distilled > 0}
+    ours = {"bottleneck": task.bottleneck, "noise": task.noise, "target": task.bits}
     weight = task.bits_weight
     earlier = {"bottleneck": 32, "noise": 0.5}  # with decoder adversaries, as published before: its noise fits linear features
     rows: dict[str, Callable[[], Row]] = {

@@ -61,7 +61,7 @@ class Task:
         noise: standard deviation of our recipe's Gaussian noise.
         bits: that our recipe lets cross beyond the class before it penalises them.
         bits_weight: of each bit above.
-        distilled: for how many epochs our recipe starts from the undefended network and learns from its answers; 0 to train it as all.
+        warm: epochs of our recipe, which then starts from the undefended network's weights; 0 to train it as all.
         weight: of the decoder adversaries against the picture.
     """
 
@@ -82,7 +82,7 @@ class Task:
     noise: float = 0.6
     bits: float = 1.0
     bits_weight: float = 0.05
-    distilled: int = 0
+    warm: int = 0
     weight: float = 0.3
 
 

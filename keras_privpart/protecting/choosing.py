@@ -106,7 +106,7 @@ def _directions(z: np.ndarray) -> int:
 def recipe_for(x: np.ndarray, private: Sequence[str]) -> tuple[str, Choice]:
     """The name of the recipe that fits what there is to hide."""
     if not private:
-        name, why = "bits-distilled", "it lets few bits cross beyond the class, whatever an attacker is after"
+        name, why = "bits", "it lets few bits cross beyond the class, whatever an attacker is after"
     elif not_images(x) is None:
         name, why = "reconstruction-distilled", f"the inputs are pictures, and it hides {', '.join(private)} beside the picture"
     else:

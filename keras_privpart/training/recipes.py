@@ -60,18 +60,19 @@ def bits(
     noise: float = 0.6,
     target: float = 1.0,
     weight: float = 0.05,
-    distilled: bool = False,
     activation: str = "softmax",
     frozen: bool = False,
 ) -> Defence:
     """Ours against whoever names the input among others of its class: few features that compete, noise, few bits beyond the class.
+
+    It learns from labels: a teacher's soft answers tell of more than the class, which is what the bound takes away.
 
     The bound alone costs accuracy, since a linear bottleneck keeps what varies within a class; where the features compete, that is
     small before anything is penalised.
 
     Args:
         classes: of the task.
-        bottleneck, noise, distilled: as in `reconstruction`; competing features should be as many as classes, or more.
+        bottleneck, noise: as in `reconstruction`; competing features should be as many as classes, or more.
         target: bits beyond the class below which nothing is penalised.
         weight: of each bit above it; 0 for no bound.
         activation: of the features that cross (`with_bottleneck`).
@@ -83,7 +84,6 @@ def bits(
         regularizers=rate,
         bottleneck=bottleneck,
         bottleneck_activation="linear" if bottleneck is None else activation,
-        distillation=Distillation() if distilled else None,
     )
 
 
@@ -166,7 +166,6 @@ _BY_NAME: dict[str, Callable[[int, Private], Defence]] = {
     "reconstruction": lambda classes, private: reconstruction(private),
     "reconstruction-distilled": lambda classes, private: reconstruction(private, distilled=True),
     "bits": lambda classes, private: bits(classes, max(16, classes)),
-    "bits-distilled": lambda classes, private: bits(classes, max(16, classes), distilled=True),
     "attribute": lambda classes, private: attribute(private),
     "attribute-distilled": lambda classes, private: attribute(private, distilled=True),
     "bottleneck-and-noise": lambda classes, private: bottleneck_and_noise(),

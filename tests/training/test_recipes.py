@@ -58,7 +58,7 @@ def test_a_recipe_trains_a_pair():
     image = keras.Input((8, 8, 1), name="image")
     z = layers.Conv2D(2, 3, padding="same", activation="relu", name="cut")(image)
     parts = kp.partition(keras.Model(image, layers.Dense(3, name="scores")(layers.Flatten()(z))), at="cut")
-    pair = train_pair(parts, DATA, DATA, Recipe(epochs=1, batch_size=16), kp.recipes.named("bits-distilled", CLASSES))
+    pair = train_pair(parts, DATA, DATA, Recipe(epochs=1, batch_size=16), kp.recipes.named("bits", CLASSES))
     assert pair.undefended.boundary.tensors[0].shape == (None, 8, 8, 2)
     assert pair.defended.boundary.tensors[0].shape == (None, 16)
     assert "bits_beyond_class" in pair.defended_history
