@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _line(rows: Sequence[Row], plain: Mapping[int, Row], kinds: Sequence[str]) -
         _ranged(rows, _score(PRIVATE, "boundary"), 3),
         f"{_mean(rows, _score(PRIVATE, 'floor')):.3f}",
         _ranged(rows, _score(PRIVATE, "leakage"), 2),
-        f"{_mean(rows, _score(PRIVATE, 'leakage_beyond_answer')):.2f}",
+        _ranged(rows, _score(PRIVATE, "leakage_beyond_answer"), 2),
         *(f"{_mean(rows, _score(kind, 'boundary')):.3f}" for kind in kinds),
     ]
 
@@ -69,20 +70,23 @@ def _titled(kind: str, rows: Sequence[Row]) -> str:
     return f"{kind}: {score.replace('_', ' ')}"
 
 
-def _score(kind: str, what: str) -> Callable[[Row], float]:
-    """Of a row, the mean over its folds; those without room between floor and ceiling have no leakage, and count as none."""
+def _score(kind: str, what: str) -> Callable[[Row], float | None]:
+    """Of a row, the mean over its folds that have it: there is no leakage where floor and ceiling leave no room."""
 
-    def mean(row: Row) -> float:
-        found = [fold["kinds"][kind][what] or 0.0 for fold in row["folds"] if kind in fold["kinds"]]
-        return sum(found) / len(found)
+    def mean(row: Row) -> float | None:
+        found = [fold["kinds"][kind][what] for fold in row["folds"] if kind in fold["kinds"] and fold["kinds"][kind][what] is not None]
+        return sum(found) / len(found) if found else None
 
     return mean
 
 
-def _mean(rows: Sequence[Row], of: Callable[[Row], float]) -> float:
-    return sum(map(of, rows)) / len(rows)
+def _mean(rows: Sequence[Row], of: Callable[[Row], float | None]) -> float:
+    found = [value for value in map(of, rows) if value is not None]
+    return sum(found) / len(found) if found else math.nan
 
 
-def _ranged(rows: Sequence[Row], of: Callable[[Row], float], digits: int) -> str:
-    found = [of(row) for row in rows]
+def _ranged(rows: Sequence[Row], of: Callable[[Row], float | None], digits: int) -> str:
+    found = [value for value in map(of, rows) if value is not None]
+    if not found:
+        return "undefined"
     return f"{sum(found) / len(found):.{digits}f}" + (f" ({min(found):.{digits}f}-{max(found):.{digits}f})" if len(found) > 1 else "")
