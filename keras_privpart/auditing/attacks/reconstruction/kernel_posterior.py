@@ -17,7 +17,8 @@ from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 
 CHOICES = ("ssim", "mse")
-LOOKS = 16
+LOOKS = 16  # whose mean an own picture stands for
+_FEWEST = 4  # where each is a mean of many looks already
 CHECKED = 96
 _VARIANCES = np.geomspace(1 / 8, 32, 9)
 _BYTES = 1 << 30
@@ -64,7 +65,7 @@ class KernelPosteriorAttack(Attack):
         mine = known[:most]
         if len(mine) < len(known):
             self.notes = (f"it compares with the first {len(mine):,} of {len(known):,} pictures, for want of memory",)
-        self._centres = codes.centres(view, mine.x, LOOKS)
+        self._centres = codes.centres(view, mine.x, max(_FEWEST, LOOKS // view.looks))
         self._pictures = as_images(mine.x).reshape(len(mine), -1)
         self._shape = known.x.shape[1:]
         self._codes = codes
