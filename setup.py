@@ -19,6 +19,7 @@ EXTRAS = {
     "metrics": ["prometheus_client>=0.20"],
     # tensorflow-model-optimization imports distutils without declaring it; from Python 3.12 on only setuptools has it.
     "optimize": ["setuptools", "tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
+    "parquet": ["pyarrow>=15"],
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
     "sweep": ["distributed>=2024.8"],
     "tensorboard": ["tensorboard>=2.18"],
@@ -28,6 +29,7 @@ EXTRAS["dev"] = [
     *EXTRAS["litert"],
     *EXTRAS["metrics"],
     *EXTRAS["optimize"],
+    *EXTRAS["parquet"],
     *EXTRAS["report"],
     *EXTRAS["sweep"],
     "build>=1.2",

@@ -1,27 +1,47 @@
-"""Options that name a data set, and its loading."""
+"""Options that name data, and their loading as a model takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from keras_privpart.errors import DataError
+
 from .console import import_tensorflow, say
 
 if TYPE_CHECKING:
+    import keras
+
+    from keras_privpart.contract import Contract
     from keras_privpart.datasets import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_PICTURES = "folder:"
+_FILES = (".npz", ".csv", ".parquet")
+_NAMES = (
+    "'digits', folder:PATH (pictures, a sub-folder a class), a .npz, .csv or .parquet file, package.module:function, or a name of "
+    "tensorflow-datasets such as mnist or celeb_a."
+)
 _OPTIONS = (
-    click.option("--task", help="Key of the task's label, such as identity/Identity_No.  [default: label]"),
-    click.option("--private", multiple=True, metavar="KEY", help="Key of a private attribute, such as attributes/Male; may be repeated."),
-    click.option("--train-split", default="train", help="Split to train on, in tensorflow-datasets' notation."),
+    click.option("--task", help="Key of the task's label, such as identity/Identity_No, or a column.  [default: label]"),
+    click.option("--private", multiple=True, metavar="KEY", help="Key or column of a private attribute; may be repeated."),
+    click.option("--attributes", metavar="FILE", help="Of a folder: a .csv or .parquet file with a column of file names, and attributes."),
+    click.option("--train-split", default="train", help="Split to train on: a sub-folder, or in tensorflow-datasets' notation."),
     click.option("--test-split", default="test", help="Split to test on: the victims of an audit."),
     click.option("--image-size", type=click.IntRange(min=1), help="Side in pixels to resize images to.  [default: as stored]"),
     click.option("--image", metavar="KEY", help="Key of the pictures where an example has several.  [default: image]"),
+    click.option(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar="LO HI",
+        help="Black and white as the model takes them, such as 0 255.  [default: as the model's front tells, else 0 1]",
+    ),
     click.option("--data-dir", envvar="TFDS_DATA_DIR", show_envvar=True, help="Folder of prepared data sets."),
     click.option("--download/--no-download", default=True, help="Whether missing data may be fetched."),
 )
@@ -29,7 +49,12 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class DataSource:
-    """What the options say, as a run records it."""
+    """What the options say, as a run records it; paths are absolute, so that later commands may be called elsewhere.
+
+    Attributes:
+        dataset: as `datasets.load` takes it; the other fields are arguments of it as well.
+        others: keys of further targets, which an audit adds.
+    """
 
     dataset: str
     task: str | None = None
@@ -40,29 +65,131 @@ class DataSource:
     data_dir: str | None = None
     download: bool = True
     image: str | None = None
+    attributes: str | None = None
+    value_range: tuple[float, float] | None = None
+    others: tuple[str, ...] = ()
 
-    def load(self) -> Dataset:
-        """Reads or fetches the data."""
+    def __post_init__(self) -> None:
+        for name in ("private", "others"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.value_range is not None:
+            low, high = self.value_range
+            object.__setattr__(self, "value_range", (float(low), float(high)))
+        if self.attributes is not None:
+            object.__setattr__(self, "attributes", _absolute(self.attributes))
+        prefix = _PICTURES if self.dataset.startswith(_PICTURES) else ""
+        if prefix or self.dataset.lower().endswith(_FILES):
+            object.__setattr__(self, "dataset", prefix + _absolute(self.dataset.removeprefix(prefix)))
+
+    def load(self, model: keras.Model) -> Dataset:
+        """Reads or fetches the data, pictures in the range that `model` takes.
+
+        Raises:
+            DataError: they cannot be had, or do not fit the model.
+        """
         import_tensorflow()
+        from keras_privpart.value_range import resolved
+
+        found, is_inferred = resolved(model, self.value_range, DataError)
+        shape = tuple(model.inputs[0].shape)[1:]
+        data = self._loaded(found, shape[-1] if len(shape) == 3 else None)
+        if data.train.x.ndim == 4 and data.train.x.dtype != "uint8" and self.value_range is None and not is_inferred:
+            say(f"Pictures are given to the model from {found[0]:g} to {found[1]:g}; --value-range says otherwise.")
+        return _fitting(data, shape)
+
+    def load_for(self, contract: Contract) -> Dataset:
+        """The same for the device half that a contract describes, without TensorFlow's help."""
+        spec = contract.inputs[0]
+        told = contract.value_range or ((0.0, 255.0) if spec.dtype == "uint8" else (0.0, 1.0))
+        shape = tuple(spec.shape)[1:]
+        return _fitting(self._loaded(self.value_range or told, shape[-1] if len(shape) == 3 else None), shape)
+
+    def _loaded(self, value_range: tuple[float, float], channels: int | None) -> Dataset:
         from keras_privpart import datasets
 
         say(f"Loading {self.dataset} ...")
-        options = asdict(self)
-        return datasets.load(options.pop("dataset"), **options)
+        options = {**asdict(self), "value_range": value_range}
+        data = datasets.load(options.pop("dataset"), **options, channels=channels)
+        for target, values in data.values.items():
+            shown = ", ".join(f"{i} is {value}" for i, value in enumerate(values[:4]))
+            say(f"Classes of {target}: {shown}{', ...' if len(values) > 4 else ''}.")
+        return data
 
     @property
     def private_names(self) -> list[str]:
         """Keys of the private attributes in the targets."""
         return [key.rsplit("/", 1)[-1] for key in self.private]
 
+    def words(self) -> list[str]:
+        """The options that make it again."""
+        usual, words = DataSource(self.dataset), ["--data", self.dataset]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("dataset", "others", "data_dir", "download") or value == getattr(usual, field.name):
+                continue
+            option = f"--{field.name.replace('_', '-')}"
+            each = value if field.name == "private" else [value]
+            words += [w for one in each for w in (option, *map(str, one if isinstance(one, tuple) else [one]))]
+        return words
 
-def data_options(required: bool) -> Callable[[Command], Command]:
-    """Adds the options; the command receives them as keyword arguments that make a `DataSource`."""
-    name = click.option("--dataset", required=required, help="'digits', or a name of tensorflow-datasets such as mnist or celeb_a.")
+    def with_others(self, *keys: str) -> DataSource:
+        """The source with more keys among what it loads than the training needed."""
+        known = (self.task, *self.private)
+        return replace(self, others=tuple(key for key in dict.fromkeys(keys) if key not in known))
+
+    def record(self) -> dict[str, Any]:
+        """As JSON; what says nothing is left out."""
+        plain = DataSource(self.dataset)
+        late = ("attributes", "value_range", "others")
+        return {k: v for k, v in asdict(self).items() if k not in late or v != getattr(plain, k)}
+
+
+def data_options(required: bool, name: str = "--data") -> Callable[[Command], Command]:
+    """Adds the options; the command receives them as keyword arguments, from which `data_source` makes a `DataSource`."""
+    names = (name, "--dataset") if name == "--data" else (name,)
+    source = click.option(*names, "dataset", metavar="DATA", required=required, help=_NAMES)
 
     def decorate(command: Command) -> Command:
-        for option in reversed((name, *_OPTIONS)):
+        for option in reversed((source, *_OPTIONS)):
             command = option(command)
         return command
 
     return decorate
+
+
+def data_source(options: dict[str, Any], usual: DataSource | None = None) -> DataSource | None:
+    """Takes the options of `data_options` out of a command's; None where they name no data.
+
+    Args:
+        options: of the command.
+        usual: what a run recorded, whose task and attributes hold where data are named and they are not.
+
+    Raises:
+        click.UsageError: options of data without data.
+    """
+    given = {field.name: options.pop(field.name) for field in fields(DataSource) if field.name in options}
+    if given["dataset"] is not None:
+        kept = {} if usual is None else {"task": given["task"] or usual.task, "private": given["private"] or usual.private}
+        return DataSource(**{**given, **kept})
+    for name in ("task", "private", "attributes", "image_size", "image", "value_range"):
+        if given[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is of data; name them: --data.")
+    return None
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _fitting(data: Dataset, shape: tuple[int | None, ...]) -> Dataset:
+    """The data, once their inputs have a shape that the model takes."""
+    found = data.train.x.shape[1:]
+    if len(found) == len(shape) and all(want in (None, got) for want, got in zip(shape, found, strict=True)):
+        return data
+    if len(found) == len(shape) == 3 and found[2] == shape[2] and shape[0] == shape[1]:
+        hint = f"Resize them: --image-size {shape[0]}."
+    elif data.features:
+        hint = f"The inputs are the columns {', '.join(data.features)}; those of --task and --private are none."
+    else:
+        hint = "Give the data as the model takes them."
+    raise DataError(f"Received inputs of the shape {list(found)}; the model takes {['any' if s is None else s for s in shape]}. {hint}")

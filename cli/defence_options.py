@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,18 +99,21 @@ class DefenceSource:
         if self.channel is not None and self.noise is not None:
             raise click.UsageError("Give --channel or --noise, not both: --noise 0.5 is --channel gaussian:0.5.")
 
-    def defence(self, classes: dict[str, int], private: list[str]) -> Defence:
-        """The defence, for data whose targets have so many classes each."""
+    def defence(self, classes: Mapping[str, int], private: list[str], value_range: tuple[float, float] | None = None) -> Defence:
+        """The defence, for data whose targets have so many classes each, and whose pictures are in `value_range` where that was told."""
         from keras_privpart.datasets import TASK
         from keras_privpart.training.recipe import Defence
 
         if self.recipe is not None:
             from keras_privpart.training import recipes
 
-            return recipes.named(self.recipe, classes, private)
+            return recipes.named(self.recipe, classes, private, value_range)
         task = classes[TASK]
         regularizers = [r for term in self.regularizer for r in _regularizers(term, task, private)]
-        adversaries = [*self._reconstruction(task), *(self._attribute(name, classes[name]) for name in private if self.attribute)]
+        adversaries = [
+            *self._reconstruction(task, value_range),
+            *(self._attribute(name, classes[name]) for name in private if self.attribute),
+        ]
         return Defence(adversaries, self._channel(), regularizers, self.mode, self.pool, self.restart_every)
 
     def _channel(self) -> Channel | None:
@@ -119,7 +122,7 @@ class DefenceSource:
             return _channel(f"gaussian:{noise}") if noise else None
         return None if self.channel == "none" else _channel(self.channel)
 
-    def _reconstruction(self, classes: int) -> list[ReconstructionAdversary]:
+    def _reconstruction(self, classes: int, value_range: tuple[float, float] | None) -> list[ReconstructionAdversary]:
         from keras_privpart.training.privacy_terms import goals
         from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
 
@@ -131,7 +134,7 @@ class DefenceSource:
             "mean": goals.PullToMean,
             "class-mean": lambda: goals.PullToClassMean(classes),
         }
-        return [ReconstructionAdversary(weight=self.reconstruction, goal=made[self.goal](), steps=self.steps)]
+        return [ReconstructionAdversary(weight=self.reconstruction, goal=made[self.goal](), steps=self.steps, value_range=value_range)]
 
     def _attribute(self, name: str, classes: int) -> AttributeAdversary:
         from keras_privpart.training.privacy_terms import goals

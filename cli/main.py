@@ -67,13 +67,13 @@ def main() -> None:
 
     \b
     All in one go, or cut, train, audit, export, serve and query:
-      privpart-keras protect examples.models:lenet --dataset mnist --out runs/mnist
+      privpart-keras protect examples.models:lenet --data mnist --out runs/mnist
       privpart-keras cuts examples.models:lenet
       privpart-keras partition examples.models:lenet --out runs/mnist
-      privpart-keras train runs/mnist --dataset mnist
+      privpart-keras train runs/mnist --data mnist
       privpart-keras audit runs/mnist
       privpart-keras export runs/mnist --to saved_models/mnist
       privpart-keras inspect saved_models/mnist
       privpart-keras serve saved_models/mnist
-      privpart-keras predict saved_models/mnist --dataset mnist
+      privpart-keras predict saved_models/mnist --data mnist
     """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keras_privpart.errors import ModelError
+from keras_privpart.named_function import called, check_module
 
 from .console import import_tensorflow
 
@@ -41,15 +40,14 @@ def load_model(source: str) -> keras.Model:
     Raises:
         ModelError: no such file, module or function, or what it holds is no Keras model.
     """
-    module, colon, function = source.partition(":")
-    called = colon and not source.endswith(".keras")
-    _check_module(module, function) if called else _check_file(source)
+    by_function = ":" in source and not source.endswith(".keras")
+    check_module(source, ModelError) if by_function else _check_file(source)
     import_tensorflow()
     import keras
 
     importlib.import_module("keras_privpart.channels")  # registers what models may hold, channels among it
-    if called:
-        model = _call(module, function)
+    if by_function:
+        model = called(source, "a model", ModelError)
         if not isinstance(model, keras.Model):
             raise ModelError(f"{source} returned a {type(model).__name__}; expected a keras.Model. Return the model.")
         return model
@@ -67,34 +65,6 @@ def _check_file(source: str) -> None:
         raise ModelError(f"Found no model file {source!r}; expected a .keras file, or package.module:function.")
     if not zipfile.is_zipfile(source):
         raise ModelError(f"{source} is not a .keras file, or is damaged; expected what `model.save('x.keras')` writes.")
-
-
-def _check_module(module: str, function: str) -> None:
-    """Whether there is such a module; of its packages, which are imported for it, TensorFlow may be the price."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
-    try:
-        missing = module if importlib.util.find_spec(module) is None else None
-    except ModuleNotFoundError as error:
-        missing = error.name
-    except ValueError:  # of a name such as "" or "a..b"
-        missing = module
-    if missing is not None:
-        raise ModelError(f"Can't import {missing!r} for {module}:{function}; expected a module on the path or in this folder.")
-
-
-def _call(module: str, function: str) -> object:
-    try:
-        made = getattr(importlib.import_module(module), function)
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"Can't import {error.name!r} for {module}:{function}; expected a module on the path or in this folder."
-        ) from error
-    except AttributeError as error:
-        raise ModelError(f"The module {module!r} has no {function!r}; expected a function that returns a model.") from error
-    if not callable(made):
-        raise ModelError(f"{module}:{function} is a {type(made).__name__}; expected a function that returns a model.")
-    return made()
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ PICTURES, LOOKS = 8, (1, 16)
 
 def attack_run(
     run: Path,
+    other: DataSource | None = None,
     overwrite: bool = False,
     pictures: bool = True,
     attacks: tuple[str, ...] = (),
@@ -30,10 +32,18 @@ def attack_run(
     curve: bool = False,
     **options: Any,
 ) -> AuditReport:
-    """Attacks a run, writes its report and returns it; `options` are more of those of `auditing.audit.audit`."""
-    source, _ = run_folder.read_training(run)
-    private = source.private_names
-    source = _loading(source, *unseen, *([group] if group else []))
+    """Attacks a run, writes its report and returns it.
+
+    Args:
+        run: its folder.
+        other: data in place of those that it was trained on.
+        overwrite: whether an earlier report is replaced.
+        pictures: whether the report shows some.
+        cache: whether what attackers found is kept.
+        attacks, budgets, unseen, group, looks, curve, options: of `auditing.audit.audit`.
+    """
+    recorded, _ = run_folder.read_training(run)
+    source = (other or recorded).with_others(*unseen, *([group] if group else []))
     import_tensorflow()
     from keras_privpart.auditing.audit import audit as attack
     from keras_privpart.auditing.reporting.report_folder import check_absent
@@ -42,7 +52,8 @@ def attack_run(
     folder = run / run_folder.REPORT
     check_absent(folder, overwrite)
     defended, undefended = Partition.load(run / run_folder.DEFENDED), Partition.load(run / run_folder.UNDEFENDED)
-    data = source.load()
+    data = source.load(defended.device)
+    trained_on = data.train if other is None else recorded.load(defended.device).train
     with progress_bar(None, "audit") as bar:
 
         def progress(done: int, total: int, what: str) -> None:
@@ -54,11 +65,12 @@ def attack_run(
             defended,
             data.train,
             data.test,
-            private=private,
+            private=source.private_names,
             unseen=[_name(source, key) for key in unseen],
             reference=undefended,
             attacks=attacks or "standard",
-            trained_on=data.train,
+            trained_on=trained_on,
+            value_range=source.value_range,
             budgets=(*budgets, None),
             looks=looks or LOOKS,
             curve=curve,
@@ -68,16 +80,11 @@ def attack_run(
             progress=progress,
             **options,
         )
-    command = _command(run, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks)
+    named = () if other is None else other.words()
+    command = _command(run, named, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks)
     report = replace(report, reproduce=f"{command} --curve" if curve else command)
     report.save(folder, overwrite=overwrite, pictures=pictures)
     return report
-
-
-def _loading(source: DataSource, *keys: str) -> DataSource:
-    """The source with more keys among what it loads than the training needed."""
-    known = (source.task, *source.private)
-    return replace(source, private=(*source.private, *(key for key in dict.fromkeys(keys) if key not in known)))
 
 
 def _name(source: DataSource, key: str) -> str:
@@ -87,9 +94,9 @@ def _name(source: DataSource, key: str) -> str:
     return TASK if key == source.task else key.rsplit("/", 1)[-1]
 
 
-def _command(run: Path, options: dict[str, Any], **repeated: Any) -> str:
+def _command(run: Path, named: Sequence[str], options: dict[str, Any], **repeated: Any) -> str:
     """The command that makes the report again."""
-    words = ["privpart-keras", "audit", str(run)]
+    words = ["privpart-keras", "audit", str(run), *named]
     for name, value in {**repeated, **options}.items():
         for one in value if isinstance(value, tuple) else (value,):
             words += _option(name.replace("_", "-"), one)

@@ -15,7 +15,6 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,7 @@ def write_training(run: Path, pair: TrainedPair, source: DataSource, record: dic
     with _staged(run, names, overwrite) as stage:
         pair.undefended.save(stage / UNDEFENDED)
         pair.defended.save(stage / DEFENDED)
-        body = {"schema": _SCHEMA, "data": asdict(source), **record}
+        body = {"schema": _SCHEMA, "data": source.record(), **record}
         (stage / TRAIN_RECORD).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
 
@@ -96,7 +95,7 @@ def read_training(run: Path) -> tuple[DataSource, dict[str, Any]]:
         if record.pop("schema") != _SCHEMA:
             raise DataError(f"{path} is of another version of keras_privpart; train the run again.")
         data = record.pop("data")
-        return DataSource(**{**data, "private": tuple(data["private"])}), record
+        return DataSource(**data), record
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}); train the run again.") from error
 

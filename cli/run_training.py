@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 PICTURE = "training.png"
 
 
+def run_data(run: Path, source: DataSource) -> Dataset:
+    """The data as the partition in `run` takes them."""
+    from keras_privpart.partitioning.halves import Partition
+
+    return source.load(Partition.load(run).device)
+
+
 def train_run(
     run: Path, source: DataSource, data: Dataset, recipe_options: Mapping[str, Any], defending: DefenceSource, overwrite: bool = False
 ) -> dict[str, dict[str, list[float]]]:
@@ -38,7 +45,7 @@ def train_run(
 
     recipe = Recipe(**recipe_options)
     keras.utils.set_random_seed(recipe.seed)  # the channel and the adversaries draw their seeds when they are made
-    defence = defending.defence(data.classes, source.private_names)
+    defence = defending.defence(data.classes, source.private_names, source.value_range)
     checkpoints = run / run_folder.CHECKPOINTS
     done = sum(Checkpoints(checkpoints / name).done for name in (run_folder.UNDEFENDED, run_folder.DEFENDED))
     trainings = 1 if recipe.initial == "pretrained" else 2

@@ -20,7 +20,7 @@ from .console import import_tensorflow
 from .data_source import DataSource
 from .defence_options import DefenceSource
 from .run_audit import attack_run
-from .run_training import train_run
+from .run_training import run_data, train_run
 
 RESULT = "result.json"
 CONNECT_SECONDS = 20
@@ -77,7 +77,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Its run folder; another one as soon as anything that counts is different."""
-        facts = {**asdict(self), "out": None}
+        facts = {**asdict(self), "out": None, "source": self.source.record()}
         if self.setting.defence.recipe is None:
             del facts["setting"]["defence"]["recipe"]  # jobs of earlier sweeps had none
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
@@ -129,7 +129,7 @@ def _carry_out(job: Job) -> Result:
         model = fresh_model(model)
     narrow = {"bottleneck": setting.bottleneck, "bottleneck_over": setting.bottleneck_over}
     partition(model, at=list(setting.at) or None, **narrow).save(job.folder)
-    train_run(job.folder, job.source, job.source.load(), {**job.recipe, "seed": setting.seed}, setting.defence)
+    train_run(job.folder, job.source, run_data(job.folder, job.source), {**job.recipe, "seed": setting.seed}, setting.defence)
     report = attack_run(job.folder, seed=setting.seed, **job.audit)
     return {"setting": asdict(setting), "run": str(job.folder.relative_to(job.out)), **report.contract_summary()}
 

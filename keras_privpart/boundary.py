@@ -6,7 +6,7 @@ Needs no TensorFlow. `keras_privpart.contract` offers the same names; import the
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -16,6 +16,7 @@ from keras_privpart.errors import BoundaryMismatchError, ContractError
 from keras_privpart.readable import Readable, size_words
 
 STRING = "string"
+_COLOURS = (1, 3, 4)
 DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64", STRING)
 )
@@ -29,6 +30,23 @@ def boundary_names(count: int) -> tuple[str, ...]:
 def dtype_size(dtype: str) -> int:
     """Bytes of one element, also for `bfloat16` and the kinds of `float8`, which NumPy does not know."""
     return 2 if dtype == "bfloat16" else 1 if dtype.startswith("float8") else np.dtype(dtype).itemsize
+
+
+def raw_nbytes(shape: Sequence[int | None], dtype: str) -> int | None:
+    """Bytes of one example of an input as a client without a device half would send it.
+
+    Pictures, `[batch, height, width, 1, 3 or 4]`, count a byte a value, as cameras and files have them, also where a model takes floats.
+    `None` when a dimension besides the batch is free, and for text.
+    """
+    picture = len(shape) == 4 and shape[3] in _COLOURS and "float" in dtype
+    return TensorSpec("", tuple(shape), "uint8" if picture else dtype).nbytes
+
+
+def larger_than_raw(sent: int | None, raw: int | None) -> str:
+    """A remark where more crosses than a client without a device half would send; empty where not, or where a size is not known."""
+    if not sent or not raw or sent <= raw:
+        return ""
+    return f"more than the {raw:,} bytes of the raw input: narrow it (bottleneck), encode it (int8), or cut elsewhere"
 
 
 def dtype_name(array: Any) -> str:
@@ -73,6 +91,11 @@ class TensorSpec:
                 return None
             size *= dim
         return size
+
+    @property
+    def raw_nbytes(self) -> int | None:
+        """Bytes of one example as a client without a device half would send it: see `raw_nbytes`."""
+        return raw_nbytes(self.shape, self.dtype)
 
     def fits(self, array: Any) -> bool:
         """Whether `array` has this dtype and shape, any batch size of at least 1."""

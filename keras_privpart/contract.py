@@ -21,6 +21,8 @@ from keras_privpart.boundary import (
     checked_record,
     dtype_name,
     dtype_size,
+    larger_than_raw,
+    raw_nbytes,
     specs_from_json,
 )
 from keras_privpart.errors import ContractError, IntegrityError, PrivPartError
@@ -62,6 +64,8 @@ __all__ = [
     "dtype_name",
     "dtype_size",
     "glob_free",
+    "larger_than_raw",
+    "raw_nbytes",
 ]
 
 SCHEMA_VERSION = 2
@@ -134,6 +138,7 @@ class Contract:
         threat_model: what `ThreatModel.to_json` returns; `None` where none was declared.
         optimization: what was done to the device half's weights before the export: `"none"`, `"prune:0.5"`, ...
         measurements: one row per form of the device half: bytes, error, accuracy, leakage; `None` in a row means not measured.
+        value_range: black and white as the device half takes pictures; `None` where nothing tells.
     """
 
     name: str
@@ -152,6 +157,13 @@ class Contract:
     threat_model: Mapping[str, Any] | None = None
     optimization: str = "none"
     measurements: tuple[Mapping[str, Any], ...] = ()
+    value_range: tuple[float, float] | None = None
+
+    @property
+    def raw_nbytes(self) -> int | None:
+        """Bytes of one example's inputs as a client without a device half would send them; `None` where a size is free."""
+        sizes = [t.raw_nbytes for t in self.inputs]
+        return None if any(s is None for s in sizes) else sum(s for s in sizes if s is not None)
 
     @property
     def device_folder(self) -> str:
@@ -249,6 +261,8 @@ class Contract:
             "optimization": self.optimization,
             "measurements": [dict(row) for row in self.measurements],
         }
+        if self.value_range is not None:  # bundles of earlier versions had none
+            body["value_range"] = list(self.value_range)
         return {**body, "digest": digest(body)}
 
     def dumps(self) -> str:
@@ -315,7 +329,8 @@ class Contract:
             )
         written = data.pop("digest", None)
         try:
-            contract = cls._from_record(checked_record(cls, data, tuple(f.name for f in fields(cls))))
+            needed = tuple(f.name for f in fields(cls) if f.name != "value_range")
+            contract = cls._from_record(checked_record(cls, data, needed))
         except ContractError as error:
             raise ContractError(f"{file}: {error}") from error
         if contract.to_json()["digest"] != written:
@@ -327,8 +342,8 @@ class Contract:
     @classmethod
     def _from_record(cls, data: dict[str, Any]) -> Contract:
         for key, (kind, expected) in _KINDS.items():
-            if type(data[key]) is not kind and not (key in _NULLABLE and data[key] is None):
-                raise ContractError(f"Received {key} as {type(data[key]).__name__}; expected {expected}. Export the bundle again.")
+            if type(data.get(key)) is not kind and not (key in _NULLABLE and data.get(key) is None):
+                raise ContractError(f"Received {key} as {type(data.get(key)).__name__}; expected {expected}. Export the bundle again.")
         for key in ("version", "max_batch_size"):
             if not 1 <= data[key] < 1 << 63:
                 raise ContractError(
@@ -344,6 +359,9 @@ class Contract:
                 raise ContractError(f"Received {key} with an entry that is not an object; expected one {unit}. Export the bundle again.")
         for path in data["files"]:
             check_path(path)
+        value_range = data.get("value_range")
+        if value_range is not None and (len(value_range) != 2 or not all(type(v) is float for v in value_range)):
+            raise ContractError(f"Received value_range {value_range!r}; expected two numbers. Export the bundle again.")
         if data["threat_model"] is not None:
             _check_threat_model(data["threat_model"])
         return cls(
@@ -356,6 +374,7 @@ class Contract:
                 "files": {path: FileRecord.from_json(path, record) for path, record in data["files"].items()},
                 "channel": tuple(data["channel"]),
                 "measurements": tuple(data["measurements"]),
+                "value_range": None if value_range is None else tuple(value_range),
             }
         )
 
@@ -374,8 +393,9 @@ _KINDS: dict[str, tuple[type, str]] = {
     "threat_model": (dict, "an object or null"),
     "channel": (list, "a list"),
     "measurements": (list, "a list"),
+    "value_range": (list, "a list of two numbers"),
 }
-_NULLABLE = ("audit", "threat_model")
+_NULLABLE = ("audit", "threat_model", "value_range")
 
 
 def _check_threat_model(data: Any) -> None:

@@ -23,6 +23,7 @@ RANKS = {
     "atomic": 0,
     "errors": 0,
     "quiet": 0,
+    "named_function": 0,
     "readable": 0,
     "version": 0,
     "boundary": 1,

@@ -12,6 +12,7 @@ from keras_privpart.errors import AuditError
 
 from .. import run_folder
 from ..console import emit, json_option, say, seed_option
+from ..data_source import data_options, data_source
 from ..interruption import interruptible
 from ..run_audit import attack_run
 
@@ -20,6 +21,7 @@ OVER_THE_LIMIT = 3
 
 @click.command(short_help="Attack a trained run with fresh attackers and write the report.")
 @click.argument("target", metavar="RUN_OR_BUNDLE", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@data_options(required=False)
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Of each attacker.  [default: as many as make 600 updates, 8 to 100]")
 @click.option(
@@ -51,6 +53,8 @@ OVER_THE_LIMIT = 3
 @interruptible("What the attackers found so far is kept, unless --no-cache was given. Run the same command again to go on from there.")
 def audit(context: click.Context, target: Path, max_leakage: float | None, allow_low_effort: bool, as_json: bool, **options: Any) -> None:
     """Attack the defended partition of a run with fresh attackers; write report.json and index.html to RUN/report.
+
+    The data are those that the run was trained on, and the victims its test data, unless --data names others.
 
     The floor is the same attack on nothing but the decision (which class comes first), the ceiling the same on the run's
     undefended partition.
@@ -97,5 +101,6 @@ def _of_bundle(bundle: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
 
 def _of_run(run: Path, **options: Any) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Attacks a run and writes its report: as JSON, as text, and for the gate."""
-    report = attack_run(run, **options)
+    recorded, _ = run_folder.read_training(run)
+    report = attack_run(run, other=data_source(options, recorded), **options)
     return report.to_json(), f"{report.summary()}\nWrote {run / run_folder.REPORT}/index.html", report.contract_summary()

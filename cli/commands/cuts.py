@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..console import emit, json_option, progress_bar, say
-from ..data_source import DataSource
+from ..data_source import data_options, data_source
 from ..model_source import load_model, model_argument
 
 
@@ -16,10 +16,7 @@ from ..model_source import load_model, model_argument
 @model_argument
 @click.option("--public", "public_inputs", multiple=True, metavar="INPUT", help="Input that the server may read raw; may be repeated.")
 @click.option("--measure", is_flag=True, help="Time both halves on this machine, for the cuts that can win.")
-@click.option("--probe", metavar="DATASET", help="Train a short decoder on each of the cuts that can win: a first idea of what leaks.")
-@click.option("--task", help="Label key of --probe's data set.  [default: label]")
-@click.option("--data-dir", envvar="TFDS_DATA_DIR", show_envvar=True, help="Folder of prepared data sets.")
-@click.option("--download/--no-download", default=True, help="Whether missing data may be fetched.")
+@data_options(required=False, name="--probe")
 @click.option("--max-bytes", type=click.FloatRange(min=0), help="Show only cuts that send at most so many bytes per example.")
 @click.option("--max-device-macs", type=click.FloatRange(min=0), help="Show only cuts with at most so many multiply-adds on the device.")
 @click.option(
@@ -30,7 +27,6 @@ def cuts(
     model: str,
     public_inputs: tuple[str, ...],
     measure: bool,
-    probe: str | None,
     max_bytes: float | None,
     max_device_macs: float | None,
     plot: Path | None,
@@ -39,18 +35,21 @@ def cuts(
 ) -> None:
     """List every valid cut of MODEL: what would cross, its bytes, and each half's share of the work.
 
+    With --probe, a short decoder is trained on each of the cuts that can win, on the data that it names: a first idea of what leaks.
+
     \b
     Example:
       privpart-keras cuts examples.models:lenet --plot cuts.png
     """
+    source = data_source(data)
     loaded = load_model(model)
     from keras_privpart.partitioning.cuts import cuts as all_cuts
 
     attack = None
-    if probe is not None:
+    if source is not None:
         from keras_privpart.auditing.quick_probe import QuickProbe
 
-        attack = QuickProbe(DataSource(dataset=probe, **data).load().train)
+        attack = QuickProbe(source.load(loaded).train, value_range=source.value_range)
     with progress_bar(None, "cuts") as bar:
 
         def progress(done: int, total: int) -> None:

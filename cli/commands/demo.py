@@ -180,7 +180,7 @@ def _serve_and_query(parts: Partition, report: AuditReport, target: Path, data: 
             if worst > TOLERANCE:
                 raise VerificationError(f"An answer over gRPC differs from the whole model's by {worst:.3g}; expected at most {TOLERANCE}.")
             bar.update(len(answers))
-    return _Query("local server, embedded", len(x), bundle.contract.boundary.nbytes or 0, x[0].nbytes)
+    return _Query("local server, embedded", len(x), bundle.contract.boundary.nbytes or 0, bundle.contract.raw_nbytes or 0)
 
 
 def _rows(report: AuditReport, query: _Query) -> list[dict[str, Any]]:
@@ -220,6 +220,7 @@ def _beside(report: AuditReport) -> list[str]:
 
 
 def _text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    larger = rows[1]["bytes_sent"] > rows[1]["raw_bytes"]
     lines = [
         "",
         f"{'partition':<12}{'accuracy':>9}{'strongest attack':>18}{'floor':>8}{'ceiling':>9}"
@@ -237,6 +238,8 @@ def _text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         [
             *lines,
             "",
+            "raw: what a client without us would send, a byte a pixel. "
+            + ("The boundary is larger than that here: pictures of 8x8 pixels are tiny." if larger else ""),
             f"Scores are the SSIM of the test images as {rows[1]['attacker']!r} rebuilds them, the strongest of the fresh attackers;",
             f"{facts['seeds']} attacker seed{'s' if facts['seeds'] > 1 else ''}, one trained model. The floor is what the decision alone, "
             "which digit comes first, gives away.",

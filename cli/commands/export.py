@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_privpart.contract import DEVICE_FILES, ENCODINGS
+from keras_privpart.contract import DEVICE_FILES, ENCODINGS, larger_than_raw
 
 from .. import run_folder
 from ..console import emit, import_tensorflow, json_option, progress_bar
+from ..data_source import DataSource, data_options, data_source
 from ..interruption import interruptible
+
+if TYPE_CHECKING:
+    from keras_privpart.partitioning.halves import Partition
 
 _SAMPLES = 256
 _TUNED_ON = 8192
@@ -48,6 +52,7 @@ _TUNED_ON = 8192
     metavar="npm|FOLDER|FILE",
     help="For --format web: put LiteRT.js beside the module, from npm, a node_modules folder, or the .tgz of @litertjs/core.",
 )
+@data_options(required=False)
 @click.option("--leakage", is_flag=True, help="Attack every form with fresh attackers, as `audit` does; takes as long for each.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind, for --leakage.")
 @click.option("--undefended", is_flag=True, help="Export the undefended partition, for comparison.")
@@ -62,7 +67,8 @@ def export(
     A bundle that is there gets one more version, labelled canary; its other versions stay as they are.
 
     An encoding, and the LiteRT formats, cost some accuracy: it is measured again on the run's test data, form by form, and written into
-    the contract. What int8 needs to be calibrated by is taken from the training data.
+    the contract. What int8 needs to be calibrated by is taken from the training data. --data names others, and is what a run needs that was
+    only cut.
 
     Of --optimize, the device half is fine-tuned on the training data to give the boundary that it gave before; the server half stays as
     it is. The run's audit is not the optimised half's: without --leakage the bundle says that it was not audited.
@@ -84,11 +90,17 @@ def export(
     report = run / run_folder.REPORT
     audit = AuditReport.load(report) if trained and not undefended and report.exists() else None
     tuned = None if options["optimize"] is None else Optimization.parse(options["optimize"], options["optimize_steps"])
+    recorded = run_folder.read_training(run)[0] if trained else None
+    source = data_source(options, recorded) or recorded
     changed = leakage or tuned or options["encoding"] != "none" or set(options["formats"]) != {"saved_model"}
-    measured = _measured(run, leakage, seeds, _TUNED_ON if tuned else _SAMPLES) if trained and changed else {}
+    parts = Partition.load(folder)
+    measured: dict[str, Any] = {} if source is None else {"value_range": source.value_range}
+    if source is not None and changed:
+        reference = Partition.load(run / run_folder.UNDEFENDED) if trained else None
+        measured |= _measured(parts, source, reference, seeds if leakage else 0, _TUNED_ON if tuned else _SAMPLES)
     place = target or Path("saved_models") / run.resolve().name
     with _fine_tuning(tuned.steps if tuned else 0) as progress:
-        bundle = write(Partition.load(folder), place, version=version, audit=audit, progress=progress, **options, **measured)
+        bundle = write(parts, place, version=version, audit=audit, progress=progress, **options, **measured)
     contract = bundle.contract
     payload: dict[str, Any] = {
         "bundle": str(bundle.path),
@@ -96,10 +108,12 @@ def export(
         "version": contract.version,
         "fingerprint": contract.fingerprint,
     }
+    larger = larger_than_raw(contract.boundary.nbytes, contract.raw_nbytes)
+    sent = f"{contract.boundary.nbytes}{f' ({larger})' if larger else ''}"
     text = (
         f"Wrote {bundle.path}: model {contract.name!r}, version {contract.version}, pair {contract.fingerprint[:12]}.\n"
         f"  device half  {bundle.path / contract.device_folder}: {', '.join(contract.formats)}\n"
-        f"  boundary     {contract.boundary.nbytes} bytes per example, encoding {contract.encoding}\n"
+        f"  boundary     {sent} bytes per example, encoding {contract.encoding}\n"
         f"  server half  {bundle.path / 'server'}, the only folder that TensorFlow Serving needs\n"
         f"  optimised    {contract.optimization}\n"
         f"  audit        {f'in the contract and {contract.report_folder}' if contract.audit is not None else 'none: not audited'}"
@@ -126,15 +140,15 @@ def _fine_tuning(steps: int) -> Iterator[Callable[[int, float], None] | None]:
         yield progress
 
 
-def _measured(run: Path, leakage: bool, seeds: int, samples: int) -> dict[str, Any]:
-    """The run's own data, to calibrate by, to measure on and, if asked, to attack with."""
-    from keras_privpart.auditing.audit import audit
-    from keras_privpart.partitioning.halves import Partition
+def _measured(parts: Partition, source: DataSource, reference: Partition | None, seeds: int, samples: int) -> dict[str, Any]:
+    """The data, to calibrate by, to measure on and, with seeds, to attack with."""
+    import numpy as np
 
-    source, _ = run_folder.read_training(run)
-    data = source.load()
-    found = {"sample": data.train.x[:samples], "test": data.test}
-    if not leakage:
+    from keras_privpart.auditing.audit import audit
+
+    data = source.load(parts.device)
+    found = {"sample": data.train.x[np.random.default_rng(0).permutation(len(data.train))[:samples]], "test": data.test}
+    if not seeds:
         return found
-    reference, private = Partition.load(run / run_folder.UNDEFENDED), source.private_names
-    return {**found, "leakage": lambda parts: audit(parts, data.train, data.test, private=private, reference=reference, seeds=seeds)}
+    how: dict[str, Any] = {"private": source.private_names, "reference": reference, "seeds": seeds, "value_range": source.value_range}
+    return {**found, "leakage": lambda form: audit(form, data.train, data.test, **how)}

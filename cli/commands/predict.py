@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from keras_privpart import atomic
-from keras_privpart.contract import Contract
+from keras_privpart.contract import Contract, dtype_name, larger_than_raw, raw_nbytes
 from keras_privpart.errors import DataError
 
 from ..console import emit, import_tensorflow, json_option, progress_bar
-from ..data_source import DataSource, data_options
+from ..data_source import DataSource, data_options, data_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,10 +63,11 @@ def predict(
 
     \b
     Example:
-      privpart-keras predict saved_models/mnist --server localhost:8500 --dataset mnist --limit 1000
+      privpart-keras predict saved_models/mnist --server localhost:8500 --data mnist --limit 1000
     """
-    if (input_file is None) == (options["dataset"] is None):
-        raise click.UsageError("Give the inputs once: --dataset or --input.")
+    source = data_source(options)
+    if (input_file is None) == (source is None):
+        raise click.UsageError("Give the inputs once: --data or --input.")
     from keras_privpart.serving import Client
     from keras_privpart.serving.client.device import needs_tensorflow
 
@@ -74,7 +75,7 @@ def predict(
         import_tensorflow()  # here, quietly, and not at all where the device half runs without
     secured = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
     with Client(bundle, servers, timeout=timeout, version=version, label=label, transport="rest" if rest else "grpc", **secured) as client:
-        x, labels = _inputs(input_file, limit, options)
+        x, labels = _test(source, client.contract, limit) if input_file is None else (_read(input_file)[:limit], None)
         client.wait_for_ready(timeout)
         chunks = (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK))
         answers = []
@@ -89,7 +90,7 @@ def predict(
     facts: dict[str, Any] = {
         "examples": len(x),
         "bytes_sent_each": contract.boundary.nbytes,
-        "raw_bytes_each": int(x[0].nbytes),
+        "raw_bytes_each": raw_nbytes((None, *x.shape[1:]), dtype_name(x)),
         "model": contract.name,
         "version": contract.version,
     }
@@ -99,19 +100,22 @@ def predict(
     emit(as_json, {**facts, "outputs": {key: value.tolist() for key, value in outputs.items()}}, _text(facts, first, ", ".join(servers)))
 
 
-def _inputs(input_file: Path | None, limit: int | None, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+def _test(source: DataSource | None, contract: Contract, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    assert source is not None  # or there is an --input
+    test = source.load_for(contract).test[:limit]
+    return test.x, test.targets["task"]
+
+
+def _read(input_file: Path) -> np.ndarray:
     import numpy as np
 
-    if input_file is None:
-        test = DataSource(**options).load().test[:limit]
-        return test.x, test.targets["task"]
     try:
         x = np.load(input_file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"Can't read {input_file}: {error}. Expected what numpy.save writes, without objects.") from error
     if not isinstance(x, np.ndarray) or not x.ndim or not len(x):
         raise DataError(f"{input_file} holds no examples; expected one array [n, ...], n at least 1.")
-    return x[:limit], None
+    return x
 
 
 def _joined(answers: list[np.ndarray | dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
@@ -133,7 +137,8 @@ def _write(path: Path, outputs: dict[str, np.ndarray]) -> None:
 
 def _text(facts: dict[str, Any], first: np.ndarray, server: str) -> str:
     lines = [f"{facts['examples']} examples answered by {facts['model']} version {facts['version']} at {server}."]
-    lines.append(f"Sent {facts['bytes_sent_each']} bytes of boundary for each; the raw input has {facts['raw_bytes_each']}.")
+    sent, raw = facts["bytes_sent_each"], facts["raw_bytes_each"]
+    lines.append(f"Sent {sent} bytes of boundary for each; {larger_than_raw(sent, raw) or f'the raw input has {raw}'}.")
     if "accuracy" in facts:
         lines.append(f"Accuracy {facts['accuracy']:.4f}.")
     if first.ndim == 2:

@@ -10,7 +10,7 @@ import click
 
 from .. import run_folder
 from ..console import emit, json_option, seed_option
-from ..data_source import DataSource, data_options
+from ..data_source import data_options, data_source
 from ..defence_options import RECIPES
 from ..interruption import interruptible
 from ..model_source import load_model, model_argument
@@ -64,12 +64,14 @@ def protect(
 
     \b
     Example:
-      privpart-keras protect mine.keras --dataset mnist --out runs/mnist
+      privpart-keras protect mine.keras --data mnist --out runs/mnist
     """
     run_folder.check_new(out, overwrite)
     training = {**{name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate")}, "seed": seed}
-    source = DataSource(**options)
-    loaded, data = load_model(model), source.load()
+    source = data_source(options)
+    assert source is not None  # the option is required
+    loaded = load_model(model)
+    data = source.load(loaded)
     from keras_privpart.protecting.protect import intended
     from keras_privpart.protecting.protected import Protected
     from keras_privpart.training.recipe import Recipe
@@ -84,6 +86,7 @@ def protect(
         bottleneck="auto" if bottleneck is None else bottleneck or None,
         recipe=recipe,
         trained=trained,
+        value_range=source.value_range,
         training=Recipe(**training),
         auditing={**attacked, "attacks": attacks or "standard", **({"looks": looks} if looks else {})},
     )

@@ -15,7 +15,7 @@ from keras_privpart import atomic
 from keras_privpart.errors import PrivPartError
 
 from ..console import emit, json_option, progress_bar, say
-from ..data_source import DataSource, data_options
+from ..data_source import data_options, data_source
 from ..defence_options import CHANNELS, RECIPES, REGULARIZERS, DefenceSource, Term
 from ..interruption import interruptible
 from ..model_source import load_model, model_argument
@@ -60,15 +60,17 @@ def sweep(ctx: click.Context, model: str, out: Path, as_json: bool, **options: A
 
     \b
     Example:
-      privpart-keras sweep examples.models:lenet --dataset mnist --at bottleneck --channel none --channel gaussian:0.5 --out runs/sweep
+      privpart-keras sweep examples.models:lenet --data mnist --at bottleneck --channel none --channel gaussian:0.5 --out runs/sweep
     """
     cluster = {name: options.pop(name) for name in ("scheduler", "workers", "retries")}
     settings = _settings(**{name: options.pop(name) for name in (*_VARIED, "bottleneck_over", "recipe", "seeds")})
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate")}
     recipe["initial"] = "pretrained" if options.pop("pretrained") else None
     audit = {"attacks": options.pop("attacks"), "seeds": options.pop("attack_seeds"), "epochs": options.pop("attack_epochs")}
+    source = data_source(options)
+    assert source is not None  # the option is required
     digest = _keep_model(model, out)
-    jobs = [Job(setting, str(out.resolve()), digest, DataSource(**options), recipe, audit) for setting in settings]
+    jobs = [Job(setting, str(out.resolve()), digest, source, recipe, audit) for setting in settings]
     done = sum(job.result() is not None for job in jobs)
     say(f"{len(jobs)} jobs, {done} of them done already.")
     failures = []

@@ -11,10 +11,10 @@ from click.core import ParameterSource
 
 from .. import run_folder
 from ..console import emit, import_tensorflow, json_option, say, seed_option
-from ..data_source import DataSource, data_options
+from ..data_source import data_options, data_source
 from ..defence_options import DefenceSource, defence_options
 from ..interruption import interruptible
-from ..run_training import train_run
+from ..run_training import run_data, train_run
 
 
 @click.command(short_help="Train a run's partition, undefended and defended.")
@@ -37,14 +37,14 @@ def train(ctx: click.Context, run: Path, overwrite: bool, as_json: bool, **optio
 
     \b
     Example:
-      privpart-keras train runs/mnist --dataset mnist --epochs 5 --noise 1.0
+      privpart-keras train runs/mnist --data mnist --epochs 5 --noise 1.0
     """
     run_folder.check_partitioned(run)
     started = None if overwrite else run_folder.started_training(run)
     if started is None:
         run_folder.check_untrained(run, overwrite)
         if options["dataset"] is None:
-            raise click.UsageError("Missing option '--dataset': what to train on.")
+            raise click.UsageError("Missing option '--data': what to train on.")
         begun = {**options, "overwrite": overwrite}
     else:
         say(f"Going on with the training of {run} that was broken off.")
@@ -55,9 +55,10 @@ def train(ctx: click.Context, run: Path, overwrite: bool, as_json: bool, **optio
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
     recipe["initial"] = "pretrained" if pretrained else None
     defending = DefenceSource(**{field.name: options.pop(field.name) for field in fields(DefenceSource)})
-    source = DataSource(**options)
+    source = data_source(options)
+    assert source is not None  # they were checked above
     import_tensorflow()
-    data = source.load()
+    data = run_data(run, source)
     if started is None:
         run_folder.start_training(run, begun)
     history = train_run(run, source, data, recipe, defending, overwrite)

@@ -44,6 +44,7 @@ def audit(
     doublings: int | None = None,
     curve: bool = False,
     bound: bool = True,
+    value_range: Sequence[float] | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -63,7 +64,7 @@ def audit(
     Args:
         partition: the defended halves; or several, trained alike from different seeds: scores are averaged within a model first.
         train: the attacker's data: `Samples`, `(x, targets)` arrays, or a `tf.data.Dataset` of batches of such pairs, with `targets`
-            the task's labels or a mapping of `"task"` and private attributes. Pictures `[n, h, w, c]` as floats in [0, 1] or uint8.
+            the task's labels or a mapping of `"task"` and private attributes. Pictures `[n, h, w, c]` as uint8, or as the model takes them.
         test: the victims, in the same form; no example may be in `train` as well (see `splits.split`).
         private: keys of the attributes to infer; those of the threat model by default.
         reference: an undefended partition of the same task, the ceiling, or one for every model; None trains a twin of every model on
@@ -103,6 +104,8 @@ def audit(
         curve: whether the strongest attack is carried out with 1,000, 4,000 and 16,000 examples as well, to see whether more would help.
         bound: whether the report has a bound on the error of any reconstruction (`bounds.bound`), for the first model, where Gaussian
             noise stands on the boundary; elsewhere it says why there is none.
+        value_range: black and white of pictures as the model takes them, such as (0, 255) or (-1, 1); by default what a `Rescaling` or
+            `Normalization` at the model's front tells, else [0, 1]. Pictures are scaled for attackers and scores, never for the model.
         cache: a folder that keeps what every fitted attacker found: an audit that is killed and started again repeats none.
         workers: fits that are carried out at once; as many as there are cores by default.
         progress: called as `progress(done, total, what)` before each step and once when all is done. From the first attack on `total` is

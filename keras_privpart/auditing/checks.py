@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def check_members(attacks: Sequence[Attack]) -> None:
 
 def single_precision(samples: Samples) -> Samples:
     """Double precision costs twice the memory and is not what a device computes in."""
-    return Samples(samples.x.astype("float32"), samples.targets) if samples.x.dtype == np.float64 else samples
+    return replace(samples, x=samples.x.astype("float32")) if samples.x.dtype == np.float64 else samples
 
 
 def check_budgets(budgets: Sequence[int | None]) -> None:

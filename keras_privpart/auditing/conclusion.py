@@ -14,6 +14,7 @@ from keras_privpart.auditing.plan import AuditPlan
 from keras_privpart.auditing.reporting import limitations
 from keras_privpart.auditing.reporting.report import AuditReport, PictureRows
 from keras_privpart.auditing.store import digest_of_samples
+from keras_privpart.contract import dtype_name, raw_nbytes
 from keras_privpart.datasets import Samples
 
 
@@ -40,7 +41,7 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
         victims=len(plan.test),
         boundary=str(first.boundary),
         boundary_bytes=first.boundary.nbytes,
-        input_bytes=int(plan.test.x[0].nbytes),
+        input_bytes=raw_nbytes((None, *plan.test.x.shape[1:]), dtype_name(plan.test.x)) or 0,
         reference=found.reference,
         settings={"epochs": effort.epochs, "batch_size": effort.batch_size, "seed": settings.seed},
         versions=limitations.versions(),
@@ -78,5 +79,5 @@ def _pictures(report: AuditReport, outcomes: Sequence[Outcome], test: Samples, c
     if not samples or not all(map(len, samples.values())):
         return None
     count = min(count, *(len(sample) for sample in samples.values()))
-    original = as_images(test.x[:count])
+    original = as_images(test[:count])
     return PictureRows(best.name, original, *(samples[side][:count] for side in ("ceiling", "boundary", "floor")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,12 +57,14 @@ class Judge:
         found = self._store.get(key)
         if found is None:
             with self._lock:
-                found = Found(self._trained().score([as_images(self._data.victims.x)], self._data.victims))
+                found = Found(self._trained().score([as_images(self._data.victims)], self._data.victims))
             self._store.put(key, found)
         return float(found.evidence.scores()["accuracy"])
 
     def _trained(self) -> ProbeAttack:
         if self._probe is None:
-            self._probe = ProbeAttack(TASK, "conv")
-            self._probe.fit(View("the pictures", as_images), self._data.known, self._data.held_out, self._effort, self._seed)
+            self._probe, known = ProbeAttack(TASK, "conv"), self._data.known
+            self._probe.fit(
+                View("the pictures", lambda x: as_images(replace(known, x=x))), known, self._data.held_out, self._effort, self._seed
+            )
         return self._probe

@@ -76,7 +76,7 @@ def executed(plan: AuditPlan) -> Findings:
     known: information.Bits | str = "left out on request"
     if settings.bound:
         steps("bounding what any attacker can reconstruct")
-        limits = bounds.attempted(partitions[0], plan.train.x, settings.seed)
+        limits = bounds.attempted(partitions[0], plan.train, settings.seed)
         steps("counting bits")
         known = information.bits(partitions[0], plan.train, plan.test, looks=settings.looks, seed=settings.seed)
     named = settings.answer if settings.answer != WHO else TOP1

@@ -9,7 +9,7 @@ from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
 from keras_privpart.auditing.cases import Case
 from keras_privpart.auditing.checks import check_inputs, single_precision
-from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.images import check_pictures, not_images, ranged
 from keras_privpart.auditing.knowledge.passage import frozen_noise
 from keras_privpart.auditing.knowledge.splits import Seen, Split, seen_in_training, split
 from keras_privpart.auditing.settings import AuditSettings
@@ -75,6 +75,7 @@ def planned(settings: AuditSettings) -> AuditPlan:
     partitions = settings.partitions
     train, test = (single_precision(Samples.of(data)) for data in (settings.train, settings.test))
     check_inputs(partitions, train, test, settings.attributes)
+    train, test = (ranged(samples, partitions[0], settings.value_range) for samples in (train, test))
     data = split(train, test, HELD_OUT, settings.seed)
     trained_on = None if settings.trained_on is None else single_precision(Samples.of(settings.trained_on))
     seen = None if trained_on is None else seen_in_training(train, test, trained_on)
@@ -82,7 +83,8 @@ def planned(settings: AuditSettings) -> AuditPlan:
         settings.attacks, settings.threat_model, settings.defended, settings.others, settings.pictures, test
     )
     if any(attack.kind == RECONSTRUCTION for attack in attacks):
-        _ = as_images(train.x), as_images(test.x)  # raises before hours of training, not after
+        for samples in (train, test):
+            check_pictures(samples, partitions[0], settings.value_range)
     known = seen is not None and 2 * seen.attacker > data.owned
     threat_model = settings.threat_model or ThreatModel(private=settings.defended, data="training" if known else "alike")
     how = (settings.budgets, settings.epochs, settings.batch_size)

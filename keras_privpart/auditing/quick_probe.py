@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_privpart.auditing.knowledge.images import as_images
+from keras_privpart.auditing.knowledge.images import as_images, check_pictures, not_images, ranged
 from keras_privpart.auditing.knowledge.views import View, answer_view, boundary_view
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.datasets import Samples
@@ -31,18 +32,22 @@ class QuickProbe:
         examples: at most so many are used; a quarter of them judge.
         epochs: passes of the decoder over the others.
         seed: of its weights and of the examples' order.
+        value_range: black and white of the pictures, as for `audit`.
 
     Raises:
         AuditError: the data are no pictures, or too few.
     """
 
-    def __init__(self, data: Any, examples: int = 1000, epochs: int = 12, seed: int = 0) -> None:
+    def __init__(
+        self, data: Any, examples: int = 1000, epochs: int = 12, seed: int = 0, value_range: Sequence[float] | None = None
+    ) -> None:
         samples = Samples.of(data)
         if len(samples) < FEWEST:
             raise AuditError(f"Received {len(samples)} examples to probe with; expected at least {FEWEST}. Give more.")
         chosen = np.random.default_rng(seed).permutation(len(samples))[:examples]
-        self._x = samples.x[chosen]
-        self._pictures = as_images(self._x)
+        self._samples, self._given = samples[chosen], value_range
+        if (reason := not_images(samples.x)) is not None:
+            raise AuditError(f"Received data that cannot be probed with: {reason}. Probe a model of pictures, or audit this one.")
         self._judged = len(chosen) // 4
         self._epochs = epochs
         self._seed = seed
@@ -50,6 +55,8 @@ class QuickProbe:
 
     def __call__(self, cut: Cut, partition: Partition) -> float:
         """Leakage of one cut, 0 to 1."""
+        check_pictures(self._samples, partition, self._given)
+        self._samples = ranged(self._samples, partition, self._given)
         whole = id(partition.model)  # the model's own answer is the same for all of its cuts
         if whole not in self._floors:
             self._floors[whole] = self._ssim(answer_view(partition))
@@ -58,9 +65,9 @@ class QuickProbe:
 
     def _ssim(self, view: View) -> float:
         keras.utils.set_random_seed(self._seed)
-        seen, n = view.see(self._x), self._judged
+        seen, n, pictures = view.see(self._samples.x), self._judged, as_images(self._samples)
         shapes = [tuple(t.shape[1:]) for t in seen]
-        reader = FreshReader(ReconstructionAdversary(loss="ssim"), shapes, self._pictures.shape[1:], self._seed)
-        learn, judge = ([t[n:] for t in seen], self._pictures[n:]), ([t[:n] for t in seen], self._pictures[:n])
+        reader = FreshReader(ReconstructionAdversary(loss="ssim"), shapes, pictures.shape[1:], self._seed)
+        learn, judge = ([t[n:] for t in seen], pictures[n:]), ([t[:n] for t in seen], pictures[:n])
         reader.recovered(learn, judge, self._epochs, batch_size=32)
         return float(np.mean(metrics.ssim(judge[1], reader.predict(judge[0]))))

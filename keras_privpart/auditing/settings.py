@@ -60,6 +60,7 @@ class AuditSettings:
     doublings: int | None = None
     curve: bool = False
     bound: bool = True
+    value_range: Sequence[float] | None = None
     cache: str | Path | None = field(default=None, metadata=_SILENT)
     workers: int | None = field(default=None, metadata=_SILENT)
     progress: Progress | None = field(default=None, metadata=_SILENT)

@@ -173,6 +173,7 @@ def digest_of_samples(*samples: Samples) -> str:
     """Of inputs and targets, names and order included."""
     parts: list[Any] = []
     for s in samples:
+        parts += [repr(s.value_range).encode()] if s.value_range else []
         parts += [s.x, *(part for key in sorted(s.targets) for part in (key.encode(), np.asarray(s.targets[key])))]
     return digest_of(*parts)
 

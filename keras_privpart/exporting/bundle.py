@@ -36,6 +36,7 @@ from keras_privpart.partitioning.graphs.state import kept
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.readable import Readable
 from keras_privpart.threat_model import ThreatModel
+from keras_privpart.value_range import checked_range, pictures, value_range_of
 
 if TYPE_CHECKING:
     from keras_privpart.auditing.reporting.report import AuditReport
@@ -111,6 +112,7 @@ def export(
     optimize_steps: int = STEPS,
     web_runtime: str | Path | None = None,
     progress: Progress | None = None,
+    value_range: Sequence[float] | None = None,
 ) -> Bundle:
     """Writes both halves, the contract, serving configuration and the audit into a folder: a new bundle, or one more version of one.
 
@@ -143,6 +145,8 @@ def export(
         web_runtime: where LiteRT.js is, to put it beside the module: `"npm"` fetches it, else a `node_modules` folder, the folder of
             `@litertjs/core` or its .tgz; `None` leaves it to the page.
         progress: is told the step and the loss of the fine-tuning.
+        value_range: black and white of pictures as the device half takes them, for the contract, and of the pictures that are drawn where
+            there is no `sample`; by default what the model's front tells (`keras_privpart.value_range`).
 
     Returns:
         The bundle, with the contract of the version that was written.
@@ -173,11 +177,14 @@ def export(
     runtime = {} if web_runtime is None else runtime_files(web_runtime)
     how = None if optimize is None else Optimization.parse(optimize, optimize_steps)
     samples = as_samples(test)
+    told = value_range_of(partition.device) if value_range is None else checked_range(value_range, BundleError)
+    if told is not None and sample is not None:
+        _check_pictures(sample, told, is_inferred=value_range is None)
     newest = newest_contract(target, overwrite)
     named, number, model = _name(name, target, newest), next_version(newest, version, target), _threat_model(threat_model, audit)
     inputs = saved_model.input_specs(partition)
     with kept(partition.device, partition.server):
-        x = reload.sample_inputs(partition, inputs, sample)
+        x = reload.sample_inputs(partition, inputs, sample, told)
         check_answers(partition, [x[spec.name] for spec in inputs])
     own = None if sample is None else reload.by_name(inputs, sample)
     half = partition if how is None else optimize_half(partition, how, own, progress=progress)
@@ -197,6 +204,7 @@ def export(
         threat_model=model,
         encoding=encoding,
         optimization="none" if how is None else str(how),
+        value_range=told,
     )
     if WEB in formats:
         check_web(plan.inputs, plan.boundary.tensors)
@@ -267,6 +275,14 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
     if Contract.loads(text) != contract:
         raise BundleError("The contract reads back differently from what was written. Report this with the model's summary.")
     return contract, tuple(notes)
+
+
+def _check_pictures(sample: Any, value_range: tuple[float, float], is_inferred: bool) -> None:
+    """Raises `BundleError` for pictures to calibrate by that are out of the range, or would be black to the model."""
+    several = list(sample.values()) if isinstance(sample, Mapping) else sample if isinstance(sample, (list, tuple)) else [sample]
+    values = np.asarray(several[0] if len(several) else several)
+    if values.ndim == 4:
+        pictures(values, value_range, is_inferred, BundleError)
 
 
 def _observed(partition: Partition, inputs: reload.Arrays) -> reload.Arrays:

@@ -8,7 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_privpart.contract import CONTRACT_FILE, FOLDERS, OLDER_CONTRACTS, SERVING_FOLDER, Contract, FileProblem, check_saved_model
+from keras_privpart.contract import (
+    CONTRACT_FILE,
+    FOLDERS,
+    OLDER_CONTRACTS,
+    SERVING_FOLDER,
+    Contract,
+    FileProblem,
+    check_saved_model,
+    larger_than_raw,
+)
 from keras_privpart.errors import ContractError, IntegrityError
 from keras_privpart.exporting.promotion import intact_labels
 from keras_privpart.exporting.serving_config import MODELS_CONFIG
@@ -116,6 +125,14 @@ def _strays(root: Path, versions: tuple[int, ...]) -> Iterator[FileProblem]:
                 yield FileProblem(path, f"{path} belongs to no contract: an export was interrupted, or its contract is gone. Remove it.")
 
 
+def _sent(contract: Contract) -> str:
+    """Bytes that cross for one example, beside those of the raw input."""
+    sent, raw = contract.boundary.nbytes, contract.raw_nbytes
+    if sent is None or raw is None:
+        return "a free number of bytes for one example"
+    return f"{sent:,} bytes for one example, {larger_than_raw(sent, raw) or f'the raw input has {raw:,}'}"
+
+
 def _describe(contract: Contract, labels: list[str]) -> list[str]:
     nbytes = sum(record.nbytes for record in contract.files.values())
     rows = {
@@ -123,6 +140,7 @@ def _describe(contract: Contract, labels: list[str]) -> list[str]:
         "device": f"{', '.join(contract.formats) or 'none'}; optimised: {contract.optimization}",
         "inputs": ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in contract.inputs),
         "boundary": str(contract.boundary),
+        "sent": _sent(contract),
         "encoding": "none: as the model computes it" if contract.encoding == "none" else contract.encoding,
         "channel": ", ".join(str(layer.get("class")) for layer in contract.channel) or "none",
         "outputs": ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in contract.outputs),

@@ -37,7 +37,9 @@ BATCH_SIZES = (1, 3)
 FREE_SIZES = (32, 96, 8, 1)
 
 
-def sample_inputs(partition: Partition, inputs: Sequence[TensorSpec], sample: Any = None) -> Arrays:
+def sample_inputs(
+    partition: Partition, inputs: Sequence[TensorSpec], sample: Any = None, value_range: tuple[float, float] | None = None
+) -> Arrays:
     """Inputs to compare with, `[max(BATCH_SIZES), ...]` each: the user's, else drawn ones that the device half can take.
 
     Args:
@@ -45,6 +47,7 @@ def sample_inputs(partition: Partition, inputs: Sequence[TensorSpec], sample: An
         inputs: the device half's inputs.
         sample: an array, a list in the inputs' order, or a dict by name, at least one example; `None` draws floats from [0, 1)
             and whole numbers from {0, 1}.
+        value_range: black and white of pictures, which are drawn between them.
 
     Raises:
         BundleError: the device half takes none of them.
@@ -54,7 +57,9 @@ def sample_inputs(partition: Partition, inputs: Sequence[TensorSpec], sample: An
         candidates = [{name: np.resize(value, (batch, *value.shape[1:])) for name, value in by_name(inputs, sample).items()}]
     else:
         free = any(dim is None for spec in inputs for dim in spec.shape[1:])
-        candidates = [{spec.name: _draw(spec, batch, size) for spec in inputs} for size in (FREE_SIZES if free else FREE_SIZES[:1])]
+        candidates = [
+            {spec.name: _draw(spec, batch, size, value_range) for spec in inputs} for size in (FREE_SIZES if free else FREE_SIZES[:1])
+        ]
     reason: Exception | None = None
     for candidate in candidates:
         reason = _refusal(partition, [candidate[spec.name] for spec in inputs])
@@ -159,12 +164,14 @@ def by_name(inputs: Sequence[TensorSpec], sample: Any) -> Arrays:
     return named
 
 
-def _draw(spec: TensorSpec, batch: int, free: int) -> np.ndarray:
+def _draw(spec: TensorSpec, batch: int, free: int, value_range: tuple[float, float] | None) -> np.ndarray:
     rng = np.random.default_rng(0)
     shape = (batch, *(free if dim is None else dim for dim in spec.shape[1:]))
     if spec.dtype == STRING:
         return np.full(shape, "a", object)
     dtype = tf.as_dtype(spec.dtype)
+    if value_range is not None and len(shape) == 4:
+        return rng.uniform(*value_range, shape).astype(dtype.as_numpy_dtype)
     values = rng.random(shape) if dtype.is_floating else rng.integers(0, 2, shape)
     return values.astype(dtype.as_numpy_dtype)
 

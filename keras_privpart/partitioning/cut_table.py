@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
+from keras_privpart.contract import larger_than_raw
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.cutpoint import Cut
 from keras_privpart.partitioning.latency import DEVICE_SPEED, SERVER_SPEED, Conditions, bytes_per_second
 from keras_privpart.readable import Readable, aligned, html, html_table
 
-DEVICE_SHARE = 0.1
+DEVICE_SHARE, LARGER_SHARE = 0.1, 0.5
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +102,7 @@ class CutTable(Sequence[Cut], Readable):
         kept = {id(cut) for _, cut in front}
         return CutTable(tuple(c for c in self.rows if id(c) in kept))
 
-    def choose(self, max_device_share: float = DEVICE_SHARE, *, device_budget: float | None = None) -> Cut:
+    def choose(self, max_device_share: float | None = None, *, device_budget: float | None = None) -> Cut:
         """The advisor's choice: the cut with the fewest bytes to send whose device half holds at most a tenth of the parameters.
 
         The rule, in full:
@@ -109,12 +110,13 @@ class CutTable(Sequence[Cut], Readable):
         1. Cuts whose device half has no trainable weight (only rescaling, reshaping and the like) are set aside: such a half
            is a fixed transformation that protects nothing. They come back only when there are no others.
         2. Of the rest, those count whose device half holds at most `max_device_share` of the parameters. When there is none,
-           those with the smallest share count. A `device_budget` takes the place of this limit.
+           those with the smallest share count. A `device_budget` takes the place of this limit. Where the limit is not the caller's and
+           no such cut sends less than the raw input, those that do and hold at most half of the parameters count instead.
         3. The fewest boundary bytes for one example win, in the dtype that the model computes; a boundary of unknown size comes
            after all known ones. Among equals the one nearest to the inputs wins.
 
         Args:
-            max_device_share: parameters on the device as a share of those on both sides, 0 to 1.
+            max_device_share: parameters on the device as a share of those on both sides, 0 to 1; a tenth by default.
             device_budget: multiply-adds that the device may spend on one example.
 
         Returns:
@@ -124,18 +126,24 @@ class CutTable(Sequence[Cut], Readable):
             CutError: the table is empty, or no cut is within the budget.
         """
         trained = self._trained()
+        share = DEVICE_SHARE if max_device_share is None else max_device_share
         if device_budget is not None:
             pool = _within(trained, device_budget)
             reason = f"{_fewest(pool)} with at most {device_budget:,.0f} multiply-adds on the device"
-        elif small := [c for c in trained if c.device_share <= max_device_share]:
-            pool = small
-            reason = f"{_fewest(pool)} with at most {max_device_share:.0%} of the parameters on the device"
+        elif small := [c for c in trained if c.device_share <= share]:
+            pool, most = small, share
+            less = [c for c in trained if c.device_share <= LARGER_SHARE and _is_smaller(c)]
+            if max_device_share is None and less and not any(map(_is_smaller, small)):
+                pool, most = less, LARGER_SHARE
+            reason = f"{_fewest(pool)} with at most {most:.0%} of the parameters on the device"
+            reason += ", as smaller ones send more than the raw input" if pool is less else ""
         else:
             smallest = min(c.device_share for c in trained)
             pool = [c for c in trained if c.device_share == smallest]
-            reason = f"no cut leaves at most {max_device_share:.0%} of the parameters on the device; this one leaves the fewest"
+            reason = f"no cut leaves at most {share:.0%} of the parameters on the device; this one leaves the fewest"
         best = min(pool, key=lambda c: (c.nbytes is None, c.nbytes or 0, c.index))
-        return replace(best, reason=reason)
+        larger = larger_than_raw(best.nbytes, best.input_bytes)
+        return replace(best, reason=f"{reason}; it sends {best.nbytes:,} bytes, {larger}" if larger else reason)
 
     def fastest(
         self,
@@ -231,6 +239,11 @@ class CutTable(Sequence[Cut], Readable):
         if not self.rows:
             raise CutError("Received an empty table; expected at least one cut. Loosen the filter; without one, no cut divides this model.")
         return [c for c in self.rows if c.device_trainable] or list(self.rows)
+
+
+def _is_smaller(cut: Cut) -> bool:
+    """Whether less crosses than a client without a device half would send."""
+    return cut.nbytes is not None and cut.input_bytes is not None and cut.nbytes < cut.input_bytes
 
 
 def _fewest(pool: Sequence[Cut]) -> str:

@@ -24,7 +24,8 @@ class Cut:
         device_trainable: how many of the device's numbers are trainable weights. With none, the device half is a fixed, public
             transformation of its input that no training can make private.
         device_macs, server_macs: multiply-adds of either half.
-        input_bytes: bytes of the raw inputs that stay on the device.
+        input_bytes: bytes of the raw inputs that stay on the device, pictures a byte a value: what a client without a device half would
+            send.
         public_inputs: inputs that the server half may read raw.
         device_seconds, server_seconds: measured time of either half for one example, if asked for.
         leakage: what a quick probe made of the boundary, if asked for.

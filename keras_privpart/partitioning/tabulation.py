@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_privpart.contract import raw_nbytes
 from keras_privpart.partitioning.costs import formulas
 from keras_privpart.partitioning.cut_table import CutTable
 from keras_privpart.partitioning.cutpoint import Cut, boundary_of
@@ -23,7 +24,7 @@ def tabulate(graph: Graph, addresses: Addresses, public: Collection[int]) -> Cut
     ahead = _running(graph, macs, order, ())
     behind = _running(graph, macs, order[::-1], graph.outputs)
     names = dict(zip(graph.inputs, graph.input_names, strict=True))
-    sizes = [formulas.nbytes(graph.tensors[t].shape, graph.tensors[t].dtype) for t in graph.inputs if t not in public]
+    sizes = [raw_nbytes(graph.tensors[t].shape, graph.tensors[t].dtype) for t in graph.inputs if t not in public]
     raw = None if any(s is None for s in sizes) else sum(s for s in sizes if s is not None)
     rows = []
     for index, frontier in enumerate(found):

@@ -150,7 +150,7 @@ def classes_of(private: Sequence[str], *data: Samples) -> Mapping[str, int]:
         if not whole or joined.min() < 0 or any(v.size != len(s) for v, s in zip(values, data, strict=True)):
             raise TrainingError(
                 f"Received the attribute {key!r} as {values[0].dtype}{list(values[0].shape)}, such as {joined.tolist()[0]!r}; expected "
-                "whole numbers from 0, one an example. Map them, each once: np.unique(values, return_inverse=True)[1]."
+                f"whole numbers from 0, one an example. Say what stands for its classes: private={{{key!r}: (...)}}, in their order."
             )
         found[key] = 1 + int(joined.max())
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ def protect(
     model: Any,
     train: Any,
     test: Any,
-    private: Sequence[str] = (),
+    private: Sequence[str] | Mapping[str, Sequence[Any] | str] = (),
     *,
     at: At = None,
     bottleneck: Bottleneck = "auto",
@@ -71,6 +71,7 @@ def protect(
     attacks: Any = None,
     looks: Sequence[int] = (1, 16),
     attack_epochs: int | None = None,
+    value_range: Sequence[float] | None = None,
     progress: Progress | None = None,
     audit_progress: AuditProgress | None = None,
     **auditing: Any,
@@ -86,9 +87,10 @@ def protect(
         model: a functional or Sequential classifier with one input, trained or not; it is not changed.
         train: examples to train on, which the attackers learn from as well: `Samples`, `(x, targets)` arrays, or a `tf.data.Dataset` of
             batches of such pairs, with `targets` the task's labels or a mapping of `"task"` and private attributes. Pictures
-            `[n, h, w, c]` as uint8 or as floats in [0, 1].
+            `[n, h, w, c]` as uint8, or as the model takes them.
         test: in the same form, none of them in `train`: for accuracies, and as the attackers' victims.
-        private: keys of the attributes to hide, whole numbers from 0.
+        private: keys of the attributes to hide, whole numbers from 0; or a mapping that says what stands for their classes, such as
+            `{"sex": ("f", "m"), "Young": (-1, 1)}`, see `Samples.mapped`.
         at: where to cut, as for `partition`.
         bottleneck: features that cross in all; None for as many as at the cut.
         recipe: a name of `recipes.NAMES`, or a `Defence` of your own.
@@ -96,6 +98,7 @@ def protect(
         epochs, batch_size, learning_rate, seed: of the training, as in `Recipe`.
         seeds, attacks, looks: of the audit, as for `audit`.
         attack_epochs: `epochs` of `audit`.
+        value_range: black and white of pictures as the model takes them, by default what its front tells (`keras_privpart.value_range`).
         progress: called after every epoch of the training, as for `train_pair`.
         audit_progress: `progress` of `audit`.
         **auditing: more arguments of `audit`, such as `cache="runs/cache"`.
@@ -120,6 +123,7 @@ def protect(
         bottleneck=bottleneck,
         recipe=recipe,
         trained=trained,
+        value_range=value_range,
         training=Recipe(epochs, batch_size, learning_rate, seed=seed),
         auditing=wanted,
     )
@@ -130,7 +134,7 @@ def protect(
         plan.test,
         plan.private,
         pair.undefended,
-        **{"trained_on": plan.train, "progress": audit_progress, **wanted},
+        **{"trained_on": plan.train, "progress": audit_progress, "value_range": value_range, **wanted},
     )
     return Protected(pair.defended, pair.undefended, report, plan.choices)
 
@@ -139,26 +143,32 @@ def intended(
     model: Any,
     train: Any,
     test: Any,
-    private: Sequence[str],
+    private: Sequence[str] | Mapping[str, Sequence[Any] | str],
     *,
     at: At,
     bottleneck: Bottleneck,
     recipe: str | Defence | None,
     trained: bool | None,
+    value_range: Sequence[float] | None = None,
     training: Recipe,
     auditing: dict[str, Any],
 ) -> Intention:
     """Makes every choice and checks all that can be checked before training; see `protect`."""
-    train, test, private = Samples.of(train), Samples.of(test), tuple(private)
+    train, test = Samples.of(train), Samples.of(test)
+    if isinstance(private, Mapping):
+        train, test = train.mapped(private), test.mapped(private)
+    private = tuple(private)
     parts, cut = _cut(model, at)
-    planned(AuditSettings(parts, train, test, private, **auditing))  # raises before hours of training, not after
+    planned(
+        AuditSettings(parts, train, test, private, **{"value_range": value_range, **auditing})
+    )  # raises before hours of training, not after
     wrong = unscored(parts.model)
     if wrong is not None:
         raise TrainingError(f"Can't protect this model: {wrong}. Train another kind of task with AdversarialTrainer, then audit it.")
     check_pair(parts, train, test)
     classes = {TASK: count_classes(parts.model), **choosing.classes_of(private, train, test)}
     started, start = choosing.trained_already(parts.model, test, trained)
-    defence, named = _defence(recipe, train.x, classes, private)
+    defence, named = _defence(recipe, train.x, classes, private, value_range)
     defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=isinstance(recipe, Defence))
     how = replace(training, initial="pretrained" if started else None)
     return Intention(parts, train, test, private, how, defence, (start, cut, narrow, named))
@@ -173,13 +183,15 @@ def _cut(model: Any, at: At) -> tuple[Partition, Choice]:
     return parts, choosing.given_cut(" + ".join(parts.boundary.sources))
 
 
-def _defence(recipe: str | Defence | None, x: np.ndarray, classes: dict[str, int], private: tuple[str, ...]) -> tuple[Defence, Choice]:
+def _defence(
+    recipe: str | Defence | None, x: np.ndarray, classes: dict[str, int], private: tuple[str, ...], value_range: Sequence[float] | None
+) -> tuple[Defence, Choice]:
     if isinstance(recipe, Defence):
         return recipe, choosing.given_recipe("a defence of your own")
     if recipe is not None:
-        return recipes.named(recipe, classes, private), choosing.given_recipe(recipe)
+        return recipes.named(recipe, classes, private, value_range), choosing.given_recipe(recipe)
     name, choice = choosing.recipe_for(x, private)
-    return recipes.named(name, classes, private), choice
+    return recipes.named(name, classes, private, value_range), choice
 
 
 def _narrowed(defence: Defence, parts: Partition, x: np.ndarray, bottleneck: Bottleneck, own: bool) -> tuple[Defence, Choice]:

@@ -42,7 +42,7 @@ def costs(report: AuditReport) -> list[str]:
         accuracies = f"{text.accuracy_text(defended)} defended, {text.accuracy_text(reference)} undefended"
         lines.append(f"  - accuracy on {report.victims:,} test examples: {accuracies}: {change}")
     sent = "an open number of" if report.boundary_bytes is None else f"{report.boundary_bytes:,}"
-    return [*lines, f"  - {sent} bytes cross for one example, before encoding; the input itself has {report.input_bytes:,}"]
+    return [*lines, f"  - {sent} bytes cross for one example, before encoding; a client without us would send {report.input_bytes:,}"]
 
 
 def still_read(report: AuditReport) -> list[str]:

@@ -8,6 +8,7 @@ what it trains.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from keras_privpart.channels import GaussianChannel
@@ -179,13 +180,14 @@ _BY_NAME: dict[str, Callable[[int, Private], Defence]] = {
 NAMES = tuple(_BY_NAME)
 
 
-def named(name: str, classes: Mapping[str, int], private: Sequence[str] = ()) -> Defence:
+def named(name: str, classes: Mapping[str, int], private: Sequence[str] = (), value_range: Sequence[float] | None = None) -> Defence:
     """The recipe of a name, with its own settings.
 
     Args:
         name: one of `NAMES`.
         classes: how many classes each target has, `"task"` among them.
         private: keys of the attributes to hide.
+        value_range: of its `ReconstructionAdversary`s.
 
     Raises:
         TrainingError: there is no such recipe, or it hides attributes and none is given.
@@ -196,7 +198,16 @@ def named(name: str, classes: Mapping[str, int], private: Sequence[str] = ()) ->
     """
     if name not in _BY_NAME:
         raise TrainingError(f"Received the recipe {name!r}; expected one of {', '.join(NAMES)}.")
-    return _BY_NAME[name](classes[TASK], {key: classes[key] for key in private})
+    found = _BY_NAME[name](classes[TASK], {key: classes[key] for key in private})
+    if value_range is None:
+        return found
+    return replace(found, adversaries=[_ranged(adversary, value_range) for adversary in found.adversaries])
+
+
+def _ranged(adversary: Adversary, value_range: Sequence[float]) -> Adversary:
+    if not isinstance(adversary, ReconstructionAdversary):
+        return adversary
+    return type(adversary).from_config({**adversary.get_config(), "value_range": value_range})
 
 
 def _readers(private: Private, goal: Goal | None = None, weight: float = 1.0) -> list[Adversary]:

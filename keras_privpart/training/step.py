@@ -44,7 +44,7 @@ class AdversarialStep(SeveralWorkers):
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         lesson, y = self._taught(x, y)
-        task, private = split_targets(y)
+        task, private = split_targets(y, self.partition.model)
         sample_weight = with_class_weight(task, sample_weight, self.class_weight)
         with tf.GradientTape() as device_tape:
             boundary, penalties = self._cross(x, task, private, training=True)
@@ -89,7 +89,7 @@ class AdversarialStep(SeveralWorkers):
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         lesson, y = self._taught(x, y)
-        task, private = split_targets(y)
+        task, private = split_targets(y, self.partition.model)
         boundary, penalties = self._cross(x, task, private, training=False)
         scores, features = self._answer(boundary, False, lesson)
         loss = self._task_loss(task, scores, sample_weight, lesson, features)
@@ -102,7 +102,7 @@ class AdversarialStep(SeveralWorkers):
         """What Keras does under a strategy before the first batch, to build metrics: with the task's target alone."""
         if data_batch is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
-            data_batch = keras.utils.pack_x_y_sample_weight(x, split_targets(self._taught(x, y)[1])[0], sample_weight)
+            data_batch = keras.utils.pack_x_y_sample_weight(x, split_targets(self._taught(x, y)[1], self.partition.model)[0], sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def get_metrics_result(self) -> dict[str, Any]:

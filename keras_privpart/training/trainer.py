@@ -14,7 +14,7 @@ from keras_privpart.partitioning.graphs.names import untraceable_layers
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.training import optimizers
-from keras_privpart.training.batches import check_not_empty
+from keras_privpart.training.batches import check_not_empty, with_text
 from keras_privpart.training.distillation import Distillation, Teacher
 from keras_privpart.training.privacy_terms import replica_sums
 from keras_privpart.training.privacy_terms.adversaries import Adversary
@@ -187,6 +187,10 @@ class AdversarialTrainer(AdversarialStep):
         check_not_empty(x)
         for adversary in self.adversaries:
             adversary.check_values(x, y if isinstance(y, Mapping) else {})
+        y = with_text(y)
+        if isinstance(kwargs.get("validation_data"), tuple):
+            first, *more = kwargs["validation_data"]
+            kwargs["validation_data"] = (first, *map(with_text, more))
         if class_weight != self.class_weight:
             self.class_weight, self.train_function = class_weight, None  # the weights are part of the compiled step
         watched = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else [TrainingWatch(), *_as_list(callbacks)]

@@ -11,7 +11,7 @@ from keras_privpart.auditing.reporting.report import AttackResult
 from keras_privpart.auditing.scoring.intervals import Leakage, Score
 from keras_privpart.cli.data_source import DataSource
 from keras_privpart.cli.main import main
-from keras_privpart.cli.run_audit import _loading, _name
+from keras_privpart.cli.run_audit import _name
 from keras_privpart.exporting.bundle import export
 from keras_privpart.partitioning.partition import partition
 
@@ -127,6 +127,7 @@ def test_the_run_s_own_data_and_options_reach_the_audit(run, trained, monkeypatc
 
 def test_keys_that_the_training_did_not_load_are_loaded():
     source = DataSource("celeb_faces", task="identity/Identity_No", private=("attributes/Male",))
-    loading = _loading(source, "attributes/Smiling", "attributes/Male", "identity/Identity_No", "attributes/Smiling")
-    assert loading == replace(source, private=("attributes/Male", "attributes/Smiling"))
+    loading = source.with_others("attributes/Smiling", "attributes/Male", "identity/Identity_No", "attributes/Smiling")
+    assert loading == replace(source, others=("attributes/Smiling",))
+    assert loading.private_names == ["Male"]
     assert [_name(source, key) for key in ("attributes/Smiling", "identity/Identity_No")] == ["Smiling", "task"]

@@ -81,7 +81,7 @@ def _weights(folder):
 
 def test_a_run_without_a_training_asks_for_data(model_file, run, tmp_path):
     run("partition", model_file, "--at", "narrow", "--out", tmp_path / "run")
-    assert "Missing option '--dataset'" in run("train", tmp_path / "run", code=2).stderr
+    assert "Missing option '--data'" in run("train", tmp_path / "run", code=2).stderr
 
 
 def test_checkpoints_of_another_training_are_refused(model_file, run, tmp_path):

@@ -31,7 +31,7 @@ def test_figures(model):
     assert wide.index == 1
     assert wide.nbytes == wide.bytes_as("float32") == 4 * 8 * 8 * 8
     assert (wide.bytes_as("float16"), wide.bytes_as("int8")) == (2 * 512, 512)
-    assert wide.input_bytes == 4 * 64
+    assert wide.input_bytes == 64, "a byte a pixel, though the model takes floats"
     assert wide.device_params == wide.device_trainable == 9 * 8 + 8
     assert wide.server_params == (9 * 8 * 2 + 2) + (32 * 40 + 40) + (40 * 100 + 100)
     assert wide.device_macs == 64 * 9 * 8
@@ -71,14 +71,32 @@ class TestChoice:
         table = kp.cuts(model)
         best = table.choose()
         assert best.tensors == ("narrow",), "the smallest within a tenth; as small as 'flat', and earlier; 'scale' is not trained"
-        assert best.reason == "fewest bytes of the 3 cuts with at most 10% of the parameters on the device"
+        fewest = "fewest bytes of the 3 cuts with at most 10% of the parameters on the device"
+        assert (
+            best.reason == f"{fewest}; it sends 128 bytes, more than the 64 bytes of the raw input: narrow it (bottleneck), encode it "
+            "(int8), or cut elsewhere"
+        )
         assert table.choose(max_device_share=0.01 * 100 * 80 / (80 + table[1].server_params)).tensors == ("wide",)
         assert kp.partition(model).boundary.sources == best.tensors
 
     def test_smallest_share_when_nothing_is_small_enough(self, model):
         best = kp.cuts(model).choose(max_device_share=0.001)
         assert best.tensors == ("wide",)
-        assert best.reason == "no cut leaves at most 0% of the parameters on the device; this one leaves the fewest"
+        assert best.reason.startswith(
+            "no cut leaves at most 0% of the parameters on the device; this one leaves the fewest; it sends 2,048"
+        )
+
+    def test_a_cut_that_sends_less_than_the_raw_input_is_preferred(self):
+        x = keras.Input((8, 8, 3))
+        y = layers.Flatten()(layers.Conv2D(16, 3, strides=2, padding="same", name="wide")(x))
+        model = keras.Model(x, layers.Dense(500)(layers.Dense(8, name="few")(y)))
+        table = kp.cuts(model)
+        assert [(c.tensors[0], c.nbytes, c.input_bytes) for c in table][0::2] == [("wide", 1024, 192), ("few", 32, 192)]
+        assert table[0].device_share < 0.1 < table[2].device_share < 0.5
+        best = table.choose()
+        assert best.tensors == ("few",)
+        assert "as smaller ones send more than the raw input" in best.reason
+        assert table.choose(max_device_share=0.1).tensors == ("wide",)
 
     def test_halves_without_weights_only_when_there_is_nothing_else(self):
         x = keras.Input((4,))
@@ -185,7 +203,7 @@ class TestTable:
         assert lines[0] == (
             "| cut | crosses at | shape | float32 | float16 | int8 | raw input | device params | device MACs | server MACs |"
         )
-        assert lines[3] == "| 1 | wide | 8x8x8 | 2,048 | 1,024 | 512 | 256 | 80 | 4,608 | 7,584 |"
+        assert lines[3] == "| 1 | wide | 8x8x8 | 2,048 | 1,024 | 512 | 64 | 80 | 4,608 | 7,584 |"
         assert len(lines) == 2 + 5
 
     def test_json(self, model):

@@ -8,7 +8,7 @@ from keras import layers
 import keras_privpart as kp
 from keras_privpart import datasets
 from keras_privpart.datasets import Samples
-from keras_privpart.errors import AuditError, CutError, TrainingError
+from keras_privpart.errors import AuditError, CutError, DataError, TrainingError
 from keras_privpart.protecting import choosing
 from keras_privpart.protecting import protect as module
 from keras_privpart.training.recipe import Defence
@@ -129,6 +129,9 @@ def test_what_cannot_work_is_refused_before_any_training(trained, digits, monkey
     text = [Samples(s.x, {**s.targets, "odd": np.where(s.targets["odd"], "yes", "no")}) for s in digits]
     with pytest.raises(TrainingError, match=r"the attribute 'odd' as <U3\[1347\].*expected whole numbers from 0"):
         kp.protect(trained, *text, ["odd"])
+    with pytest.raises(DataError, match="Received the value 'yes' of 'odd'; expected one of"):
+        kp.protect(trained, *text, {"odd": ("no", "maybe")})
+    assert intended(trained, *text, {"odd": ("no", "yes")}).train.targets["odd"].tolist() == (train.targets["odd"] > 0).tolist()
     with pytest.raises(AuditError, match="train"):
         kp.protect(trained, train, train)
     with pytest.raises(AuditError, match="'magic'"):
@@ -141,7 +144,7 @@ def test_what_cannot_work_is_refused_before_any_training(trained, digits, monkey
         kp.protect(trained, train, test, at="nowhere")
     with pytest.raises(TrainingError, match="label 9 in the training data"):
         kp.protect(keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(20), layers.Dense(9)]), train, test)
-    with pytest.raises(AuditError, match="Received images from 0 to 16"):
+    with pytest.raises(AuditError, match="Received pictures from 0 to 16; expected 0 to 1"):
         kp.protect(trained, *(Samples(16 * s.x, s.targets) for s in digits))
     with pytest.raises(TypeError, match="magic"):
         kp.protect(trained, train, test, magic=1)

@@ -114,7 +114,5 @@ class ReconstructedLinkageAttack(LinkageAttack):
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Ranks:
         fitted(self._view)
-        found, pictures = (
-            np.asarray(x, "float64").reshape(len(victims), -1) for x in (self._inner.reconstruct(seen), as_images(victims.x))
-        )
+        found, pictures = (np.asarray(x, "float64").reshape(len(victims), -1) for x in (self._inner.reconstruct(seen), as_images(victims)))
         return self._ranked(found, pictures, victims)

@@ -1,10 +1,16 @@
-"""Inputs as pictures in [0, 1], the unit of every reconstruction score."""
+"""Inputs as pictures in [0, 1], the unit of every reconstruction score; the model gets them as they are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
+from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.value_range import UNIT, pictures, resolved
 
 
 def not_images(x: np.ndarray) -> str | None:
@@ -14,20 +20,36 @@ def not_images(x: np.ndarray) -> str | None:
     return None
 
 
-def as_images(x: np.ndarray) -> np.ndarray:
-    """Inputs `[n, h, w, c]` as pictures in [0, 1], float32: bytes are divided by 255, floats must be in [0, 1] already.
+def as_images(samples: Samples) -> np.ndarray:
+    """Inputs `[n, h, w, c]` as pictures in [0, 1], float32: bytes are divided by 255, floats scaled by the samples' `value_range`.
 
     Raises:
-        AuditError: numbers outside [0, 1], or another dtype: SSIM and PSNR need to know what black and white are.
+        AuditError: numbers outside of the range, or another dtype: SSIM and PSNR need to know what black and white are.
     """
-    if x.dtype == np.uint8:
-        return x.astype("float32") / np.float32(255)
-    if not np.issubdtype(x.dtype, np.floating):
-        raise AuditError(f"Received images of dtype {x.dtype}; expected floats in [0, 1] or uint8. Convert them before the audit.")
-    low, high = float(np.min(x)), float(np.max(x))
-    if not (low >= 0.0 and high <= 1.0):
-        raise AuditError(
-            f"Received images from {low:.4g} to {high:.4g}; expected floats in [0, 1] or uint8. Give pixels from 0 to 255 as they are, as "
-            "uint8, also to a model that takes floats: Keras casts them. Do other scaling inside the model, with keras.layers.Rescaling."
-        )
-    return x.astype("float32", copy=False)
+    if samples.x.dtype.kind not in "fiu":
+        raise AuditError(f"Received images of dtype {samples.x.dtype}; expected numbers, best uint8. Convert them before the audit.")
+    return pictures(samples.x, samples.value_range or UNIT, False, AuditError)
+
+
+def ranged(samples: Samples, partition: Partition, value_range: Sequence[float] | None) -> Samples:
+    """Samples that know black and white, where they are pictures: by `value_range`, or else by what the model's front tells."""
+    found, _ = resolved(partition.device, value_range, AuditError)
+    if found == UNIT or not_images(samples.x) is not None or samples.x.dtype == np.uint8:
+        return samples
+    return replace(samples, value_range=found)
+
+
+def check_pictures(samples: Samples, partition: Partition, value_range: Sequence[float] | None) -> None:
+    """Raises `AuditError`, before hours of training, for pictures outside of the range that `ranged` finds."""
+    if samples.x.dtype == np.uint8 or samples.x.dtype.kind not in "fiu":
+        as_images(samples[:1])
+    else:
+        pictures(samples.x, *resolved(partition.device, value_range, AuditError), AuditError)
+
+
+def span(samples: Samples) -> tuple[float, float]:
+    """Black, and how far white is above it, in the inputs' own values."""
+    if samples.x.dtype == np.uint8 and not_images(samples.x) is None:
+        return 0.0, 255.0
+    least, largest = samples.value_range or UNIT
+    return least, largest - least

@@ -7,6 +7,7 @@ have different answers, floors and ceilings, and are never mixed in one number.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -98,4 +99,4 @@ def whose(samples: Samples, group: str) -> np.ndarray:
 
 def _joined(first: Samples, second: Samples) -> Samples:
     targets = {key: np.concatenate([value, second.targets[key]]) for key, value in first.targets.items()}
-    return Samples(np.concatenate([first.x, second.x]), targets)
+    return replace(first, x=np.concatenate([first.x, second.x]), targets=targets)

@@ -32,7 +32,8 @@ class AuditReport(Readable):
         models: how many trainings of the model were attacked.
         known, held_out, victims: how many examples the attackers learned from, chose weights by, and were scored on.
         boundary: what crosses, in words.
-        boundary_bytes, input_bytes: of one example; None where a size is free.
+        boundary_bytes, input_bytes: of one example; None where a size is free. Inputs as a client without a device half would send them:
+            pictures a byte a value.
         reference: where the ceiling comes from, in words.
         settings: what the attackers were given: epochs, batch size, seed.
         versions: of the software.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from keras_privpart.auditing.attacks.base.attack import RECONSTRUCTION
 from keras_privpart.auditing.scoring.intervals import WHAT_THE_INTERVAL_IS, Leakage, Score
+from keras_privpart.contract import larger_than_raw
 
 if TYPE_CHECKING:
     from keras_privpart.auditing.reporting.report import AttackResult, AuditReport
@@ -154,7 +155,7 @@ def summary(report: AuditReport) -> str:
     lines = [
         f"Task accuracy on {report.victims:,} victims: defended {accuracy_text(report.defended_accuracy)}, "
         f"reference {accuracy_text(report.reference_accuracy)}",
-        f"Boundary: {report.boundary}",
+        f"Boundary: {report.boundary}{_sent(report)}",
         "",
     ]
     for kind in report.kinds:
@@ -174,6 +175,11 @@ def summary(report: AuditReport) -> str:
     notes = [f"Note: {r.name}: {note}" for r in report.results for note in r.notes]
     notes += [f"Note: {r.name}: {text}" for r in report.results for text in (*replaced(r), *curve_words(r))]
     return "\n".join([*lines, *notes, f"{WHAT_THE_INTERVAL_IS} {report.seeds} seed{'s' if report.seeds > 1 else ''}."])
+
+
+def _sent(report: AuditReport) -> str:
+    larger = larger_than_raw(report.boundary_bytes, report.input_bytes)
+    return f" ({report.boundary_bytes:,} bytes, {larger})" if larger else ""
 
 
 def replaced(result: AttackResult) -> list[str]:

@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart import arguments
-from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.images import as_images, span
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.channels import GaussianChannel
+from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
 
@@ -88,7 +89,15 @@ class Bound:
         return {**asdict(self), "assumptions": list(self.assumptions)}
 
 
-def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, directions: int = DIRECTIONS, seed: int = 0) -> Bound:
+def bound(
+    partition: Partition,
+    x: np.ndarray,
+    *,
+    examples: int = EXAMPLES,
+    directions: int = DIRECTIONS,
+    seed: int = 0,
+    value_range: tuple[float, float] | None = None,
+) -> Bound:
     """Bounds what any attacker can reconstruct from the boundary, by the van Trees inequality.
 
     The Fisher information of an input x behind z = f(x) + N(0, s^2) is `I(x) = J^T J / s^2`, J the Jacobian of f at x; S is the Fisher
@@ -109,6 +118,7 @@ def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, dire
         examples: of them, drawn at random, at which the Jacobian is taken.
         directions: at most so many.
         seed: of the draw.
+        value_range: of pictures that are no uint8: errors are then of pictures in [0, 1].
 
     Raises:
         AuditError: another channel, a boundary or an input without gradients, or fewer than 10 examples that differ.
@@ -126,11 +136,12 @@ def bound(partition: Partition, x: np.ndarray, *, examples: int = EXAMPLES, dire
             "channel or with one GaussianChannel with noise on each. Bound such a one."
         )
     noise = [channel.noise_stddev() for channel in partition.channel]
-    pictures = as_images(x) if x.dtype == np.uint8 and not_images(x) is None else x.astype("float32")
-    white = 255.0 if x.dtype == np.uint8 else 1.0
+    samples = Samples(x, {}, value_range)
+    black, white = span(samples)
+    pictures = as_images(samples) if (black, white) != (0.0, 1.0) else x.astype("float32")
     basis, variances, total = _principal(pictures, directions)
     chosen = np.random.default_rng(seed).permutation(len(x))[:examples]
-    information = _information(Inside(partition), pictures[chosen], basis, white, noise)
+    information = _information(Inside(partition), pictures[chosen], basis, (black, white), noise)
     dimensions = basis.shape[0]
     dfil, spectrum = _with_noise(information, variances) if noise else (0.0, _without_noise(information, variances))
     return Bound(
@@ -160,7 +171,7 @@ def inapplicable(partition: Partition) -> str | None:
     return None
 
 
-def attempted(partition: Partition, x: np.ndarray, seed: int) -> Bound | str:
+def attempted(partition: Partition, samples: Samples, seed: int) -> Bound | str:
     """The bound that a report shows, fitted on at most 2,048 of the inputs; or why there is none, in a sentence: no audit fails for it."""
     if not partition.channel:
         return "no noise stands on the boundary, and without it only what never crosses is bounded, see bounds.bound"
@@ -168,7 +179,8 @@ def attempted(partition: Partition, x: np.ndarray, seed: int) -> Bound | str:
     if reason is not None:
         return reason
     try:
-        return bound(partition, x[np.random.default_rng(seed).permutation(len(x))[:FITTED]], seed=seed)
+        few = samples[np.random.default_rng(seed).permutation(len(samples))[:FITTED]]
+        return bound(partition, few.x, seed=seed, value_range=few.value_range)
     except Exception as error:  # forward differentiation runs the user's own layers, which raise whatever they like
         return f"it could not be computed: {str(error).strip().split(chr(10), 1)[0] or type(error).__name__}"
 
@@ -190,7 +202,7 @@ def _principal(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, float]
     return basis[:, :count], variances[:count], total
 
 
-def _information(inside: Inside, x: np.ndarray, basis: np.ndarray, white: float, noise: Sequence[np.ndarray]) -> np.ndarray:
+def _information(inside: Inside, x: np.ndarray, basis: np.ndarray, span: tuple[float, float], noise: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over the examples of `(J P)^T (J P)`, each row of J over the noise of its number; P the directions `[d, q]`: `[q, q]`."""
     count = basis.shape[1]
     together = max(1, min(_TOGETHER, _TOGETHER_BYTES // x[0].nbytes))
@@ -202,7 +214,7 @@ def _information(inside: Inside, x: np.ndarray, basis: np.ndarray, white: float,
         """What the tensors change by along each of some directions `[k, ...]`: `[k, numbers]`."""
         images = tf.repeat(image[None], tf.shape(some)[0], axis=0)
         with tf.autodiff.ForwardAccumulator(images, some) as forward:
-            tensors = inside.tensors(images * white)
+            tensors = inside.tensors(span[0] + images * span[1])
         changes = [forward.jvp(t, unconnected_gradients=tf.UnconnectedGradients.ZERO) for t in tensors]
         changes = [c * scale for c, scale in zip(changes, scales, strict=True)] if scales else changes
         return tf.concat([tf.reshape(c, [tf.shape(c)[0], -1]) for c in changes], axis=1)

@@ -24,8 +24,8 @@ def chance(evidence: Evidence, known: Samples, victims: Samples) -> Evidence | N
     if isinstance(evidence, Guesses):
         return Guesses(evidence.truth, np.full_like(evidence.probabilities, 1 / evidence.probabilities.shape[1]))
     if isinstance(evidence, Pictures):
-        truth = as_images(victims.x[:count])
-        mean = np.mean(as_images(known.x), axis=0, keepdims=True)
+        truth = as_images(victims[:count])
+        mean = np.mean(as_images(known), axis=0, keepdims=True)
         return Pictures.of(truth, np.repeat(mean, count, axis=0), 0).forgetful()
     if isinstance(evidence, Ranks):
         # The mean of 1 / rank over all ranks that the truth may have.

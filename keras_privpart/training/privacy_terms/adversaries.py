@@ -16,7 +16,7 @@ from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import copy_model
 from keras_privpart.partitioning.graphs.names import traceable
 from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
-from keras_privpart.training.privacy_terms.checked_targets import checked_classes, checked_pictures
+from keras_privpart.training.privacy_terms.checked_targets import Values, checked_classes, checked_pictures, checked_values
 from keras_privpart.training.privacy_terms.goals import Goal, Reversal
 from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
 from keras_privpart.value_range import checked_range, pictures, resolved
@@ -183,8 +183,8 @@ class AttributeAdversary(Adversary):
     """Reads a private attribute from the boundary: a class, a yes or no, or a number.
 
     Args:
-        attribute: key of the attribute in the targets. Whole numbers `[batch]` from 0 to `classes` - 1; for a binary one 0 and 1;
-            for a continuous one numbers `[batch]` or `[batch, k]`, best standardised.
+        attribute: key of the attribute in the targets. Whole numbers `[batch]` from 0 to `classes` - 1, or what `values` says; for a
+            binary one 0 and 1; for a continuous one numbers `[batch]` or `[batch, k]`, best standardised.
         classes: how many values it has; of no meaning for a continuous one.
         weight: see `Adversary`.
         kind: of the head, `"linear"`, `"mlp"` or `"conv"` (`networks.probe`); several heads as a tuple, whose mean error counts.
@@ -194,6 +194,8 @@ class AttributeAdversary(Adversary):
             numbers for a continuous one). The trainer takes a copy of it with its weights.
         attribute_type: `"categorical"`, `"binary"` (one logit instead of two) or `"continuous"` (squared error).
         size: numbers per example of a continuous attribute, k.
+        values: what stands for the classes, in their order, where it is not 0, 1, ...: such as (-1, 1) or ("f", "m"); `"one-hot"` for rows
+            `[batch, classes]`.
 
     References:
         Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016 (gradient reversal).
@@ -214,6 +216,7 @@ class AttributeAdversary(Adversary):
         network: keras.Model | None = None,
         attribute_type: str = "categorical",
         size: int = 1,
+        values: Values = None,
     ) -> None:
         super().__init__(weight, name or attribute.rsplit("/", 1)[-1], goal, optimizer, steps)
         arguments.choice("attribute_type", attribute_type, self.TYPES, TrainingError)
@@ -225,6 +228,7 @@ class AttributeAdversary(Adversary):
         self.network = network
         self.attribute_type = attribute_type
         self.size = arguments.whole("size", size, TrainingError, owner=attribute)
+        self.values = checked_values(attribute, values, self.classes, attribute_type)
 
     @property
     def units(self) -> int:
@@ -259,7 +263,7 @@ class AttributeAdversary(Adversary):
             raise TrainingError(f"Received the continuous attribute {self.attribute!r} as text; expected numbers. Convert it to float.")
         if self.attribute_type == "continuous":
             return tf.reshape(tf.cast(label, tf.float32), [-1, self.size])
-        return tf.reshape(checked_classes(self.attribute, label, self.classes), [-1])
+        return tf.reshape(checked_classes(self.attribute, label, self.classes, self.values), [-1])
 
     def error(self, target: Any, prediction: Any) -> tf.Tensor:
         prediction = tf.cast(prediction, tf.float32)
@@ -284,8 +288,9 @@ class AttributeAdversary(Adversary):
     def get_config(self) -> dict[str, Any]:
         network = None if self.network is None else keras.saving.serialize_keras_object(self.network)
         kind = self.kind if isinstance(self.kind, str) else list(self.kind)
+        meaning = {} if self.values is None else {"values": self.values if isinstance(self.values, str) else list(self.values)}
         own = {"attribute": self.attribute, "classes": self.classes, "kind": kind, "network": network}
-        return {**self._base_config(), **own, "attribute_type": self.attribute_type, "size": self.size}
+        return {**self._base_config(), **own, "attribute_type": self.attribute_type, "size": self.size, **meaning}
 
 
 def _loaded(value: Any) -> Any:

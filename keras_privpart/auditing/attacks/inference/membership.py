@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -98,5 +99,5 @@ def _joined(parts: Sequence[Samples], rng: np.random.Generator) -> Samples:
     keys = set(parts[0].targets) & set(parts[1].targets)
     targets = {key: np.concatenate([p.targets[key] for p in parts]) for key in sorted(keys)}
     targets[MEMBER] = np.concatenate([np.full(len(p), i) for i, p in enumerate(parts)])
-    whole = Samples(np.concatenate([p.x for p in parts]), targets)
+    whole = replace(parts[0], x=np.concatenate([p.x for p in parts]), targets=targets)
     return whole[rng.permutation(len(whole))]

@@ -57,7 +57,7 @@ class PropertiesAttack(Attack):
         wide = rows.shape[1] > MOST_FEATURES
         self._reduce = PCA(min(MOST_FEATURES, len(rows)), random_state=seed).fit(rows) if wide else None
         features, checked = self._features(rows), self._features(codes.of(view.see(held_out.x)))
-        own, theirs = properties(as_images(known.x)), properties(as_images(held_out.x))
+        own, theirs = properties(as_images(known)), properties(as_images(held_out))
         looks = len(rows) // len(known)
         with threadpool_limits(1):  # small fits: threads that wait for each other take longer than one that does not
             self._answers = {
@@ -68,7 +68,7 @@ class PropertiesAttack(Attack):
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Regressions:
         features = self._features(fitted(self._codes).of(seen))
-        truth = properties(as_images(victims.x))
+        truth = properties(as_images(victims))
         names = list(self._answers)
         with threadpool_limits(1):
             answers = np.stack([self._answers[name](features) for name in names], axis=1) if names else np.zeros((len(victims), 0))

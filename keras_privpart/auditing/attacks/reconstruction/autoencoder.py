@@ -78,7 +78,7 @@ class Autoencoder:
 
     def learn(self, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
         """Learns from scratch, and chooses its weights by held-out pictures."""
-        pictures, check = as_images(known.x), tf.constant(as_images(held_out.x))
+        pictures, check = as_images(known), tf.constant(as_images(held_out))
         everything = [([tf.constant(pictures)], tf.constant(pictures))]
         self._learner.fit(lambda: everything, ([check], check), len(pictures), effort, seed)
 

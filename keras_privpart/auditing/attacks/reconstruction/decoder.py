@@ -68,7 +68,7 @@ class DecoderAttack(Attack):
 
     def fit(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
         self.notes = ()
-        pictures, check = as_images(known.x), as_images(held_out.x)
+        pictures, check = as_images(known), as_images(held_out)
         self._mean = np.mean(pictures, axis=0)
         seen = [tf.constant(t) for t in view.see(held_out.x)]
 
@@ -93,7 +93,7 @@ class DecoderAttack(Attack):
         self.notes = (f"its reconstructions hardly differed (seed {seed}); a second one, trained more slowly, {outcome}",)
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
-        return Pictures.of(as_images(victims.x), self.reconstruct(seen), self.keep)
+        return Pictures.of(as_images(victims), self.reconstruct(seen), self.keep)
 
     def reconstruct(self, seen: Sequence[np.ndarray]) -> np.ndarray:
         """What the last fit's decoder makes of what is seen: pictures `[n, h, w, c]` in [0, 1]."""

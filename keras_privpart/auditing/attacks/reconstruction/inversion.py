@@ -13,7 +13,7 @@ from keras_privpart import arguments
 from keras_privpart.auditing.attacks.base.attack import DATA, RECONSTRUCTION, WHITE_BOX, Attack, fitted, known_inside, no_gradients
 from keras_privpart.auditing.attacks.base.learner import Effort
 from keras_privpart.auditing.attacks.reconstruction.descent import mismatch, scales_of
-from keras_privpart.auditing.knowledge.images import as_images, not_images
+from keras_privpart.auditing.knowledge.images import as_images, not_images, span
 from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.auditing.scoring import metrics
@@ -30,12 +30,12 @@ class Target:
     Args:
         inside: what stands behind the view.
         shapes: of the tensors, without the batch.
-        white: the model's number for a white pixel.
+        span: the model's number for a black pixel, and how far that for a white one is above it.
     """
 
-    def __init__(self, inside: Inside, shapes: Sequence[tuple[int, ...]], white: float) -> None:
+    def __init__(self, inside: Inside, shapes: Sequence[tuple[int, ...]], span: tuple[float, float]) -> None:
         self._inside = inside
-        self._white = white
+        self._black, self._white = span
         self._seen = [tf.Variable(tf.zeros([TOGETHER, *shape])) for shape in shapes]
         self._scales = tf.Variable(tf.ones([len(shapes)]))
 
@@ -47,7 +47,7 @@ class Target:
 
     def mismatch(self, images: tf.Tensor, inside: Inside | None = None, training: bool = False) -> tf.Tensor:
         """Of pictures in [0, 1], `[TOGETHER]`; see `descent.mismatch`. `inside` takes the place of the true one."""
-        return mismatch((inside or self._inside).tensors(images * self._white, training), self._seen, self._scales)
+        return mismatch((inside or self._inside).tensors(self._black + images * self._white, training), self._seen, self._scales)
 
 
 class Search(ABC):
@@ -86,7 +86,7 @@ class InversionAttack(Attack):
         self.keep = keep
         self._weight: float | None = self.weights[0]
         self._inside: Inside | None = None
-        self._white = 1.0
+        self._span = (0.0, 1.0)
         self._iterations = 0
         self._seed = 0
         self._searches: dict[Any, tuple[Target, Search]] = {}
@@ -100,11 +100,11 @@ class InversionAttack(Attack):
     def fit(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
         self.notes = ()
         self._inside, self._iterations, self._seed = known_inside(view), effort.iterations, seed
-        self._white = 255.0 if known.x.dtype == np.uint8 else 1.0
+        self._span = span(known)
         self._learn(view, known, held_out, effort, seed)
         if len(self.weights) > 1:
             few = held_out[:TOGETHER]
-            seen, truth = view.see(few.x), as_images(few.x)
+            seen, truth = view.see(few.x), as_images(few)
             found = [np.mean(metrics.ssim(truth, self._invert(seen, truth.shape[1:], weight))) for weight in self.weights]
             self._weight = self.weights[int(np.nanargmax(found))]
             if self._weight is None:
@@ -112,7 +112,7 @@ class InversionAttack(Attack):
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
         fitted(self._inside)
-        truth = as_images(victims.x[: self.most])
+        truth = as_images(victims[: self.most])
         return Pictures.of(truth, self._invert([t[: self.most] for t in seen], truth.shape[1:], self._weight), self.keep)
 
     def _learn(self, view: View, known: Samples, held_out: Samples, effort: Effort, seed: int) -> None:
@@ -142,8 +142,8 @@ class InversionAttack(Attack):
     def _prepared(self, shapes: Sequence[tuple[int, ...]], image_shape: tuple[int, ...]) -> tuple[Target, Search]:
         """The compiled search behind this view; kept, because compiling costs as much as a search."""
         inside = fitted(self._inside)
-        key = (id(inside), tuple(shapes), image_shape, self._white)
+        key = (id(inside), tuple(shapes), image_shape, self._span)
         if key not in self._searches:
-            target = Target(inside, shapes, self._white)  # keeps `inside`, so that its id stays its own
+            target = Target(inside, shapes, self._span)  # keeps `inside`, so that its id stays its own
             self._searches[key] = target, self._search(inside, target, (TOGETHER, *image_shape))
         return self._searches[key]

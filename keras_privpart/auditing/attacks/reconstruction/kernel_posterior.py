@@ -66,13 +66,13 @@ class KernelPosteriorAttack(Attack):
         if len(mine) < len(known):
             self.notes = (f"it compares with the first {len(mine):,} of {len(known):,} pictures, for want of memory",)
         self._centres = codes.centres(view, mine.x, max(_FEWEST, LOOKS // view.looks))
-        self._pictures = as_images(mine.x).reshape(len(mine), -1)
+        self._pictures = as_images(mine).reshape(len(mine), -1)
         self._shape = known.x.shape[1:]
         self._codes = codes
-        self._variance = self._chosen(codes.of(view.see(held_out.x[:CHECKED])), as_images(held_out.x[:CHECKED]))
+        self._variance = self._chosen(codes.of(view.see(held_out.x[:CHECKED])), as_images(held_out[:CHECKED]))
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
-        return Pictures.of(as_images(victims.x), self.reconstruct(seen), self.keep)
+        return Pictures.of(as_images(victims), self.reconstruct(seen), self.keep)
 
     def reconstruct(self, seen: Sequence[np.ndarray]) -> np.ndarray:
         """Pictures `[n, h, w, c]` in [0, 1] from what is seen."""

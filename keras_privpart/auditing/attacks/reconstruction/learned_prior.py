@@ -57,7 +57,7 @@ class LearnedPriorAttack(Attack):
         self.notes = ()
         prior = self._prior.get((known.x, effort, seed), lambda: Autoencoder.learned(known, held_out, effort, seed))
         asked = known[: self.pairs] if len(known) > self.pairs else known
-        target, check = (prior.latents(as_images(samples.x)) for samples in (asked, held_out))
+        target, check = (prior.latents(as_images(samples)) for samples in (asked, held_out))
         seen = [tf.constant(t) for t in view.see(held_out.x)]
         shapes, units = tuple(tuple(t.shape[1:]) for t in seen), target.shape[1]
         if (shapes, units) not in self._learners:
@@ -66,7 +66,7 @@ class LearnedPriorAttack(Attack):
         self._learner.fit(lambda: view.chunks(asked.x, target), (seen, tf.constant(check)), len(asked), effort, seed)
 
     def score(self, seen: Sequence[np.ndarray], victims: Samples) -> Pictures:
-        return Pictures.of(as_images(victims.x), self.reconstruct(seen), self.keep)
+        return Pictures.of(as_images(victims), self.reconstruct(seen), self.keep)
 
     def reconstruct(self, seen: Sequence[np.ndarray]) -> np.ndarray:
         """Pictures `[n, h, w, c]` in [0, 1] from what is seen."""

@@ -47,7 +47,7 @@ def test_with_known_noise_it_is_the_bayes_estimate(digits):
 def test_a_constant_view_gives_one_picture_for_all(digits):
     attack = fitted(View("a wall", lambda x: np.ones((len(x), 3))), digits)
     images = attack.reconstruct([np.ones((5, 3), "float32")])
-    np.testing.assert_allclose(images, np.broadcast_to(as_images(digits[0].x[:400]).mean(axis=0), images.shape), atol=1e-4)
+    np.testing.assert_allclose(images, np.broadcast_to(as_images(digits[0][:400]).mean(axis=0), images.shape), atol=1e-4)
 
 
 def test_more_noise_never_helps(digits):

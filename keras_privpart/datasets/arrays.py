@@ -1,0 +1,110 @@
+"""Arrays of your own: `.npz` files, and functions of yours that return examples."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_privpart.datasets.columns import Arrays, Columns, Request, divided
+from keras_privpart.datasets.samples import TASK, Dataset, Samples
+from keras_privpart.errors import DataError
+from keras_privpart.named_function import called
+
+ENDING = ".npz"
+_RETURNS = (
+    "examples, as Samples, (x, targets) arrays or a tf.data.Dataset of batches, or a pair of such to train and to test on, or a "
+    "datasets.Dataset"
+)
+
+
+def npz(request: Request) -> Columns:
+    """A `.npz` file with the inputs `x`, the labels `y` and attributes by their names; or each of them twice, as `x_train` and `x_test`.
+
+    Raises:
+        DataError: no such file, objects in it, or no inputs.
+    """
+    request.refuse("a .npz file", "train_split", "test_split")
+    found = _read(Path(request.name))
+    ends = (f"_{request.train_split}", f"_{request.test_split}")
+    train: Arrays
+    test: Arrays
+    train, test = ({key.removesuffix(end): _single(value) for key, value in found.items() if key.endswith(end)} for end in ends)
+    if "x" in train and "x" in test:
+        return Columns(train, test, "x", _label(train))
+    if "x" not in found or (request.train_split, request.test_split) != ("train", "test"):
+        raise DataError(
+            f"File {request.name!r} holds the arrays {sorted(found)}; expected 'x{ends[0]}' and 'x{ends[1]}', or 'x', which is divided, "
+            "with labels 'y' and attributes by name."
+        )
+    columns = {key: _single(value) for key, value in found.items()}
+    for key, value in columns.items():
+        if not value.ndim or len(value) != len(columns["x"]):
+            raise DataError(f"File {request.name!r} holds {len(columns['x'])} inputs and {key!r} {list(value.shape)}; expected as many.")
+    label = _label(columns)
+    train, test = divided(columns, request.task or label)
+    return Columns(train, test, "x", label)
+
+
+def function(request: Request) -> Columns:
+    """What a function `package.module:function` returns.
+
+    Raises:
+        DataError: there is no such function, or what it returns is no set of examples.
+    """
+    request.refuse("a function's data")
+    made = called(request.name, _RETURNS, DataError)
+    if isinstance(made, Dataset):
+        made = (made.train, made.test)
+    if isinstance(made, Mapping) and set(made) == {"train", "test"}:
+        made = (made["train"], made["test"])
+    if made is None or isinstance(made, (str, Mapping)):
+        raise DataError(f"{request.name} returned {_shown(made)}; expected {_RETURNS}.")
+    train: Arrays
+    test: Arrays
+    if isinstance(made, (tuple, list)) and len(made) == 2 and not _is_pair(made):
+        train, test = (_columns_of(request, part) for part in made)
+    else:
+        columns = _columns_of(request, made)
+        train, test = divided(columns, request.task or TASK)
+    return Columns(train, test, "x", TASK)
+
+
+def _columns_of(request: Request, data: Any) -> dict[str, np.ndarray]:
+    try:
+        samples = Samples.of(tuple(data) if isinstance(data, list) else data)
+    except DataError as error:
+        raise DataError(f"{request.name}: {error} A function returns {_RETURNS}.") from error
+    return {**{key: np.asarray(value) for key, value in samples.targets.items()}, "x": _single(samples.x)}
+
+
+def _is_pair(pair: Any) -> bool:
+    """Whether two things are inputs and their targets, and no sets of examples: the first is an array and the second one, or a mapping."""
+    x, y = pair
+    return hasattr(x, "shape") and (hasattr(y, "shape") or isinstance(y, (Mapping, list)))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"Found no file {str(path)!r}; expected what numpy.savez writes. Check the path.")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"Can't read {str(path)!r}: {error}. Expected what numpy.savez writes, without objects.") from error
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """Double precision costs twice the memory and is not what a device computes in."""
+    return values.astype("float32") if values.dtype == np.float64 else values
+
+
+def _label(columns: Mapping[str, np.ndarray]) -> str:
+    return next((key for key in ("y", "label", TASK) if key in columns), "y")
+
+
+def _shown(made: Any) -> str:
+    return f"a mapping of {sorted(map(str, made))}" if isinstance(made, Mapping) else repr(made)

@@ -1,0 +1,144 @@
+"""`Request`, what is asked of a source of data, and `Columns`, what it gives: arrays by key, which become a `Dataset`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_privpart.datasets.labels import class_indices, plain
+from keras_privpart.datasets.samples import TASK, Dataset, Samples
+from keras_privpart.errors import DataError
+
+TEST_SHARE = 0.2
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a source; the fields are the arguments of `load`."""
+
+    name: str
+    task: str | None = None
+    private: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    train_split: str = "train"
+    test_split: str = "test"
+    image_size: int | None = None
+    data_dir: str | None = None
+    download: bool = True
+    image: str | None = None
+    attributes: str | None = None
+    value_range: tuple[float, float] | None = None
+    channels: int | None = None
+
+    def keys(self, label: str) -> dict[str, str]:
+        """The keys of the targets by the targets' names: the task, then the attributes, by the last part of their keys."""
+        keys = {key.rsplit("/", 1)[-1]: key for key in (*self.private, *self.others)}
+        if len(keys) < len({*self.private, *self.others}) or len(set(self.private)) < len(self.private) or TASK in keys:
+            raise DataError(
+                f"Received the private keys {[*self.private, *self.others]}; expected keys whose last parts differ, none of them {TASK!r}."
+            )
+        return {TASK: self.task or label, **keys}
+
+    def refuse(self, what: str, *allowed: str, hint: str = "") -> None:
+        """Raises `DataError` where something is asked that a source of its kind does not have."""
+        plain = Request(self.name)
+        for option in ("train_split", "test_split", "image_size", "image", "attributes"):
+            if option not in allowed and (value := getattr(self, option)) != getattr(plain, option):
+                raise DataError(f"Received {option}={value!r} for {what}; expected none. {hint or 'Leave it out.'}".rstrip())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Both splits.
+
+    Attributes:
+        train, test: arrays `[n, ...]` by key.
+        x: key of the inputs.
+        label: key of the task's label where nothing else is asked.
+        declared: how many classes the labels have of which the source tells.
+        own: whether whole-number labels of the task count classes as they are, from 0, as they do in data of one's own.
+        features: names of the inputs' columns, of tables.
+    """
+
+    train: Arrays
+    test: Arrays
+    x: str
+    label: str = "label"
+    declared: Mapping[str, int] = field(default_factory=dict)
+    own: bool = True
+    features: tuple[str, ...] = ()
+
+
+def divided(columns: Arrays, key: str) -> tuple[Arrays, Arrays]:
+    """One set of examples in two, the first in an order at random: a fifth to test on, of every value of `key` alike where that can be."""
+    from sklearn.model_selection import train_test_split
+
+    count = len(next(iter(columns.values())))
+    if count < 2:
+        raise DataError(f"Received {count} examples; expected more, to train on and to test on. Give more.")
+    labels = columns.get(key)
+    even = None
+    if labels is not None and len(labels) == count:
+        even = np.unique(plain(key, labels)[0], return_inverse=True)[1]
+        tested = max(1, round(TEST_SHARE * count))
+        if np.bincount(even).min() < 2 or tested < even.max() + 1 or count - tested < even.max() + 1:
+            even = None
+    train, test = train_test_split(np.arange(count), test_size=max(1, round(TEST_SHARE * count)), random_state=0, stratify=even)
+    test = np.sort(test)
+    return {k: v[train] for k, v in columns.items()}, {k: v[test] for k, v in columns.items()}
+
+
+def assembled(request: Request, found: Columns) -> Dataset:
+    """Columns as a `Dataset`.
+
+    Raises:
+        DataError: a split is empty, parts do not go together, or a key is missing or holds no classes.
+    """
+    name, keys = request.name, request.keys(found.label)
+    for split, columns in (("train", found.train), ("test", found.test)):
+        if not columns or not len(columns[found.x]):
+            raise DataError(f"The {split} split of {name!r} is empty; expected at least one example.")
+    one_shape(columns[found.x].shape[1:] for columns in (found.train, found.test))
+    targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    classes, values = {}, {}
+    for target, key in keys.items():
+        if key not in found.train or key not in found.test or key == found.x:
+            raise DataError(f"Data set {name!r} has no label key {key!r}; expected one of: {_near(key, found)}.")
+        for columns in (found.train, found.test):
+            if len(columns[key]) != len(columns[found.x]):
+                raise DataError(
+                    f"Received {len(columns[found.x])} inputs and {len(columns[key])} values of {key!r}; expected as many of both."
+                )
+        count, keep = found.declared.get(key), found.own and target == TASK
+        mapped = class_indices(key, found.train[key], found.test[key], count, keep)
+        targets[target], classes[target] = (mapped.train, mapped.test), mapped.classes
+        if mapped.values:
+            values[target] = mapped.values
+    train, test = (
+        Samples(columns[found.x], {target: pair[i] for target, pair in targets.items()})
+        for i, columns in enumerate((found.train, found.test))
+    )
+    return Dataset(name, train, test, classes, values, found.features)
+
+
+def one_shape(shapes: Iterable[Sequence[int]], cause: Exception | None = None) -> None:
+    """Raises `DataError` for inputs of several shapes."""
+    found = sorted({tuple(shape) for shape in shapes})
+    if len(found) < 2:
+        return
+    several = ", ".join("x".join(map(str, shape)) for shape in found[:3])
+    if {len(shape) for shape in found} == {3}:
+        raise DataError(
+            f"Received pictures of {len(found)} sizes, such as {several}; expected one. Resize them: image_size=64, or --image-size 64."
+        ) from cause
+    raise DataError(f"Received inputs of the shapes {several}; expected one in both splits.") from cause
+
+
+def _near(key: str, found: Columns) -> str:
+    known = sorted(k for k in found.train if k != found.x)
+    return ", ".join(difflib.get_close_matches(key, known, n=5, cutoff=0.4) or known) or "none; there are inputs only"
