@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from keras_privpart.training.recipe import TrainedPair
 
 EPOCHS = 40
+FEATURES = 10
 NOISE = 0.5
-WEIGHT = 0.5
 TOLERANCE = 1e-4
 DOUBLINGS = 1
 ATTACKS = ("kernel posterior", "linkage, same class", "decoder, deep, mixed", "decoder, medium, mse", "decoder, small, ssim")
@@ -110,18 +110,17 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
 
 
 def train(parts: Partition, data: Dataset, epochs: int, seed: int) -> TrainedPair:
-    from keras_privpart.channels import GaussianChannel
-    from keras_privpart.training.privacy_terms.adversaries import ReconstructionAdversary
-    from keras_privpart.training.recipe import Defence, Recipe, train_pair
+    from keras_privpart.training import recipes
+    from keras_privpart.training.recipe import Recipe, train_pair
 
-    recipe = Recipe(epochs=epochs, learning_rate=2e-3, adversary_learning_rate=2e-3, seed=seed)
+    recipe = Recipe(epochs=epochs, learning_rate=2e-3, seed=seed)
     with progress_bar(2 * epochs, "train") as bar:
 
         def progress(which: str, epoch: int, logs: dict[str, float]) -> None:
             bar.set_postfix_str(f"{which}, epoch {epoch}: test accuracy {logs['val_accuracy']:.3f}")
             bar.update(1)
 
-        defence = Defence([ReconstructionAdversary(weight=WEIGHT)], GaussianChannel(stddev=NOISE))
+        defence = recipes.bits(data.classes["task"], FEATURES, NOISE)
         return train_pair(parts, data.train, data.test, recipe, defence, progress)
 
 
