@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from experiment import RESULTS, Clock, OutOfTime
 
 PRIVATE, UNSEEN = "Male", ("Smiling", "Young", "Eyeglasses")
+ATTRIBUTES = (PRIVATE, *UNSEEN)
 ENROLLED, HELPERS, FOLDS = 98, 48, 3
 FALSE_ALARMS = 0.05
 ATTACKS = ("attribute probe", "re-identification", "de-censoring")
@@ -43,19 +44,17 @@ class People:
         self.enrolled, self.helpers, self.strangers = np.split(order, [ENROLLED, ENROLLED + HELPERS])
         self._faces = faces
 
-    def samples(self, people: np.ndarray, test: bool | None = None, mirrored: bool = False, attributes: bool = False) -> Any:
-        """Pictures of some people: of one split of the data, or of both; the mirrored ones as well."""
+    def samples(self, people: np.ndarray, test: bool | None = None, mirrored: bool = False, targets: Sequence[str] = ("task",)) -> Any:
+        """Pictures of some people with some targets: of one split of the data, or of both; the mirrored ones as well."""
         from keras_privpart.datasets import Samples
 
         faces = self._faces
         chosen = np.isin(faces["task"], people) & (True if test is None else faces["test"] == test)
         times = 2 if mirrored else 1
         numbers = {person: i for i, person in enumerate(people)}
-        targets = {"task": np.array([numbers[who] for who in faces["task"][chosen]])}
-        if attributes:
-            targets = {name: faces[name][chosen] for name in (PRIVATE, *UNSEEN)}
+        known = {**faces, "task": np.array([numbers.get(who, -1) for who in faces["task"]])}
         x = np.concatenate([faces["x"][chosen], *([faces["mirrored"][chosen]] if mirrored else [])])
-        return Samples(x, {key: np.tile(value, times) for key, value in targets.items()})
+        return Samples(x, {key: np.tile(known[key][chosen], times) for key in targets})
 
 
 def recipes() -> dict[str, Callable[[People], Any]]:
@@ -66,22 +65,25 @@ def recipes() -> dict[str, Callable[[People], Any]]:
         return kp.partition(_by_class_means(people), at="embedding")
 
     def erased(people: People) -> Any:
-        seen = people.samples(np.concatenate([people.enrolled, people.helpers]), mirrored=True, attributes=True)
-        return kp.erase(plain(people), seen, PRIVATE)
+        known = people.samples(people.enrolled, test=False, mirrored=True, targets=(PRIVATE,))
+        helpers = people.samples(people.helpers, mirrored=True, targets=(PRIVATE,))
+        x, male = (np.concatenate(both) for both in ((known.x, helpers.x), (known.targets[PRIVATE], helpers.targets[PRIVATE])))
+        return kp.erase(plain(people), (x, {PRIVATE: male}), PRIVATE)
 
-    def gated(start: Callable[[People], Any], stddev: float) -> Callable[[People], Any]:
-        return lambda people: kp.enrolled(
-            start(people),
-            people.samples(people.enrolled, test=False, mirrored=True),
-            people.samples(people.helpers, mirrored=True).x,
-            stddev=stddev,
+    def gated(private: Sequence[str], stddev: float) -> Callable[[People], Any]:
+        return lambda people: kp.recipes.open_set(
+            plain(people),
+            people.samples(people.enrolled, test=False, mirrored=True, targets=("task", PRIVATE)),
+            people.samples(people.helpers, mirrored=True, targets=(PRIVATE,)),
+            private,
+            stddev,
         )
 
     return {
         UNDEFENDED: plain,
-        "erasure, gate, codes, noise 0.1 (ours)": gated(erased, 0.1),
-        "erasure, gate, codes, noise 0.05 (ours)": gated(erased, 0.05),
-        "gate, codes, noise 0.1 (ours without the erasure)": gated(plain, 0.1),
+        "erasure, gate, codes, noise 0.1 (ours)": gated([PRIVATE], 0.1),
+        "erasure, gate, codes, noise 0.05 (ours)": gated([PRIVATE], 0.05),
+        "gate, codes, noise 0.1 (ours without the erasure)": gated([], 0.1),
         "erasure only (LEACE)": erased,
         "noise only, 0.5 of each number's spread": lambda people: plain(people).with_channel(kp.GaussianChannel(0.5 * _spread(people))),
     }
@@ -151,8 +153,8 @@ def row(name: str, make: Callable[[People], Any], seed: int, faces: dict[str, np
         others = np.setdiff1d(np.unique(faces["task"]), victims)
         report = kp.audit(
             parts,
-            people.samples(others, mirrored=True, attributes=True),
-            people.samples(victims, attributes=True),
+            people.samples(others, mirrored=True, targets=ATTRIBUTES),
+            people.samples(victims, targets=ATTRIBUTES),
             [PRIVATE],
             plain,
             seeds=1,

@@ -11,9 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from keras_privpart.channels import GaussianChannel
-from keras_privpart.datasets import TASK
-from keras_privpart.errors import TrainingError
+from keras_privpart.datasets import TASK, Samples
+from keras_privpart.errors import DataError, TrainingError
+from keras_privpart.partitioning.halves import Partition
+from keras_privpart.training.closed_form.enrolling import enrolled
+from keras_privpart.training.closed_form.erasing import erase
 from keras_privpart.training.distillation import Distillation
 from keras_privpart.training.privacy_terms.adversaries import Adversary, AttributeAdversary, ReconstructionAdversary
 from keras_privpart.training.privacy_terms.goals import Goal, MaximumEntropy
@@ -160,6 +165,41 @@ def maximum_entropy(private: Private, weight: float = 1.0) -> Defence:
         Roy and Boddeti, "Mitigating Information Leakage in Image Representations: A Maximum Entropy Approach", CVPR 2019.
     """
     return Defence(_readers(_some(private), MaximumEntropy(), weight))
+
+
+def open_set(
+    partition: Partition, data: Any, helpers: Any, private: Sequence[str] = (), stddev: float = 0.1, **enrolling: Any
+) -> Partition:
+    """Ours for open sets, in closed form from an embedding: attributes are erased (`erase`), only the enrolled pass (`enrolled`).
+
+    Strangers' attributes are hidden, not those of the enrolled, whose code says who they are. Nothing is trained, so that it is no
+    `Defence`: it gives the defended partition.
+
+    Args:
+        partition: its boundary is the embedding, see `enrolled`.
+        data: examples of the enrolled: `Samples`, or what they are made of, with `"task"`, who it is, and the private attributes.
+        helpers: examples of people who are not enrolled, with the private attributes.
+        private: attributes to erase, one after the other.
+        stddev: of the noise; what crosses is shorter than 1.
+        **enrolling: more arguments of `enrolled`.
+
+    Raises:
+        DataError: an attribute is missing in `data` or `helpers`, and whatever `erase` and `enrolled` refuse.
+
+    Example:
+        >>> kp.recipes.open_set(kp.partition(model, at="embedding"), enrolled, helpers, ["Male"])  # doctest: +SKIP
+    """
+    known, others = Samples.of(data), Samples.of(helpers)
+    for key in private:
+        for name, samples in (("data", known), ("helpers", others)):
+            if key not in samples.targets:
+                raise DataError(
+                    f"Received {name} with the targets {sorted(samples.targets)}; expected {key!r} among them, to erase it. Add it, or "
+                    "name other private attributes."
+                )
+        both = {key: np.concatenate([known.targets[key], others.targets[key]])}
+        partition = erase(partition, Samples(np.concatenate([known.x, others.x]), both), key)
+    return enrolled(partition, known, others.x, stddev=stddev, **enrolling)
 
 
 _BY_NAME: dict[str, Callable[[int, Private], Defence]] = {

@@ -122,3 +122,15 @@ def test_codes_are_unit_vectors_further_apart_than_chance_ones(count, features):
 def test_what_does_not_fit_is_refused(make, error, text):
     with pytest.raises(error, match=text):
         make(embedding())
+
+
+def test_the_open_set_recipe_erases_before_it_enrols():
+    known, helpers = (Samples(x, {"task": who, "Male": male}) for x, who, male in (KNOWN, HELPERS))
+    both = Samples(np.concatenate([known.x, helpers.x]), {"Male": np.concatenate([known.targets["Male"], helpers.targets["Male"]])})
+    by_hand = kp.enrolled(kp.erase(embedding(), both, "Male"), known, helpers.x, stddev=0.0)
+    found = kp.recipes.open_set(embedding(), known, helpers, ["Male"], stddev=0.0)
+    np.testing.assert_allclose(found.device(UNSEEN[0]), by_hand.device(UNSEEN[0]), atol=1e-6)
+    plain = kp.recipes.open_set(embedding(), known, helpers, stddev=0.0)
+    assert not np.allclose(plain.device(UNSEEN[0]), by_hand.device(UNSEEN[0]), atol=1e-3)
+    with pytest.raises(DataError, match=r"helpers with the targets \['task'\]; expected 'Male' among them"):
+        kp.recipes.open_set(embedding(), known, Samples(helpers.x, {"task": helpers.targets["task"]}), ["Male"])
