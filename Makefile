@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint wheel wheel-test clean
+.PHONY: demo test lint docs wheel wheel-test clean
 
 demo: $(VENV)/.for-use
 	$(BIN)/privpart-keras demo $(DEMO)
@@ -27,10 +27,16 @@ lint: $(VENV)/.for-development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p keras_privpart
 
+# The documentation site, in site/. Strict: a broken link or a name without documentation ends it.
+docs: $(VENV)/.for-development
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+# sdist and wheel, the wheel made from the sdist.
 wheel: $(VENV)/.for-development
 	rm -rf build dist
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --outdir dist .
 	rm -rf build
+	$(BIN)/python -m twine check --strict dist/*
 	@$(BIN)/python -c "import sys, zipfile as z; t = {n.split('/')[0] for n in z.ZipFile(sys.argv[1]).namelist()}; \
 	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(f'the wheel holds {extra} besides the package' if extra else 0)" dist/*.whl
 
@@ -55,4 +61,4 @@ $(VENV)/.for-development: setup.py | $(VENV)/bin/python
 	touch $@ $(VENV)/.for-use
 
 clean:
-	rm -rf $(VENV) $(WHEEL_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(WHEEL_VENV) build dist site *.egg-info

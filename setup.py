@@ -24,14 +24,10 @@ EXTRAS = {
     "sweep": ["distributed>=2024.8"],
     "tensorboard": ["tensorboard>=2.18"],
 }
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})  # whatever a user may want
+EXTRAS["docs"] = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=0.27"]
 EXTRAS["dev"] = [
-    *EXTRAS["certs"],
-    *EXTRAS["litert"],
-    *EXTRAS["metrics"],
-    *EXTRAS["optimize"],
-    *EXTRAS["parquet"],
-    *EXTRAS["report"],
-    *EXTRAS["sweep"],
+    *(requirement for name in ("certs", "litert", "metrics", "optimize", "parquet", "report", "sweep", "docs") for requirement in EXTRAS[name]),
     "build>=1.2",
     "hypothesis>=6.100",
     "kubernetes-validate>=1.31",
@@ -42,6 +38,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "scikit-image>=0.24",
+    "twine>=6.1",
     "xds-protos>=1.66",
 ]
 
@@ -83,10 +80,15 @@ setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Security",
+        "Typing :: Typed",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -66,6 +67,11 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
         },
         bits=None if isinstance(found.bits, str) else found.bits,
         identification=found.identification,
+        subject={
+            "model": first.model.name,
+            "date": datetime.date.today().isoformat(),
+            "defence": f"cut at {' and '.join(first.boundary.sources)}; channel {first.channel_words() or 'none'}",
+        },
     )
     return replace(report, pictures=_pictures(report, found.outcomes, plan.test, settings.pictures))
 

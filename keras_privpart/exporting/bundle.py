@@ -28,6 +28,7 @@ from keras_privpart.exporting.fitness import check_answers, check_exportable
 from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
 from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
 from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
+from keras_privpart.exporting.model_card import CARD_FILE, leakage_words, model_card
 from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
 from keras_privpart.exporting.web.litert_js import runtime_files
@@ -80,17 +81,6 @@ class Bundle(Readable):
                 f"Serve it: privpart-keras serve {self.path}",
             ]
         )
-
-
-def leakage_words(audit: Mapping[str, Any] | None) -> str:
-    """What a contract's audit found, in a few words."""
-    if audit is None:
-        return "not audited, so that nothing is known about what an attacker reads"
-    found = [
-        f"{kind} leaks {'an undefined share' if facts['leakage'] is None else format(facts['leakage'], '.2f')}"
-        for kind, facts in audit["kinds"].items()
-    ]
-    return f"{', '.join(found) or 'nothing was attacked'} (0 is nothing beyond the decision, 1 as much as undefended)"
 
 
 def export(
@@ -265,11 +255,15 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
         audit = reports[0]
         if audit is None:
             notes.append(f"the device half was not audited after {contract.optimization}: pass leakage= (--leakage)")
-    if audit is not None:
-        (root / contract.report_folder).parent.mkdir()
-        audit.save(root / contract.report_folder, pictures=False)  # a bundle travels to devices, the test set does not
-    summary = None if audit is None else audit.contract_summary()
-    contract = replace(_with_files(contract, root), audit=summary, measurements=tuple(rows))
+    report_folder = root / contract.report_folder
+    if audit is None:
+        report_folder.mkdir(parents=True)
+    else:
+        report_folder.parent.mkdir()
+        audit.save(report_folder, pictures=False)  # a bundle travels to devices, the test set does not
+    contract = replace(contract, audit=None if audit is None else audit.contract_summary(), measurements=tuple(rows))
+    (report_folder / CARD_FILE).write_text(model_card(contract), encoding="utf-8")
+    contract = _with_files(contract, root)
     text = contract.dumps()
     (root / CONTRACT_FILE).write_text(text, encoding="utf-8")
     if Contract.loads(text) != contract:

@@ -45,7 +45,7 @@ class Partition(Readable):
     def words(self) -> str:
         """What stands where, what crosses, and through which channel."""
         device, server = self.device.count_params(), self.server.count_params()
-        channel = ", ".join(_described(layer) for layer in self.channel) or "none: what the device half computes is sent as it is"
+        channel = self.channel_words() or "none: what the device half computes is sent as it is"
         public = [f"- raw to the server: the inputs {', '.join(self.public_inputs)}"] if self.public_inputs else []
         return "\n".join(
             [
@@ -57,6 +57,10 @@ class Partition(Readable):
                 f"- on the server: {server:,} parameters; answers {', '.join(output_names(self.model))}",
             ]
         )
+
+    def channel_words(self) -> str:
+        """The channel's layers with their settings; empty for a plain cut."""
+        return ", ".join(_described(layer) for layer in self.channel)
 
     def verify(self, x: Any) -> None:
         """Compares the halves with the whole model, in inference, bit for bit.

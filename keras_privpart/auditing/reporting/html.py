@@ -39,6 +39,8 @@ def render(report: AuditReport, *, pictures: bool = True) -> str:
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         report=report,
+        short=text.in_short(report),
+        tone=max((_tone(report.strongest(kind).leakage) for kind in report.kinds), key=_TONES.index, default="undefined"),
         sections=[_section(report, kind) for kind in report.kinds],
         pictures=_picture_rows(report) if pictures else None,
         withheld=report.pictures is not None and not pictures,
@@ -141,6 +143,9 @@ def _tone(leakage: Leakage) -> str:
     if leakage.value is None or leakage.low is None or leakage.high is None or leakage.high - leakage.low > text.COARSE:
         return "undefined"
     return "low" if leakage.value < text.LITTLE else "mid" if leakage.value < text.MUCH else "high"
+
+
+_TONES = ("low", "undefined", "mid", "high")  # the worst last
 
 
 def _picture_rows(report: AuditReport) -> list[dict[str, Any]] | None:

@@ -50,6 +50,7 @@ class AuditReport(Readable):
             at most, and whether it is `"low"`. Empty in reports of schema 2.
         bits: how many cross, see `information.bits`; None where that is not known.
         identification: what the task of an open set is worth, see `audit(groups=)`; None for other tasks.
+        subject: what was audited, in words: `"model"`, its name, `"date"`, of the audit, and `"defence"`. Empty in older reports.
         pictures: for the page; not part of the JSON.
     """
 
@@ -79,6 +80,7 @@ class AuditReport(Readable):
     effort: Mapping[str, int | bool] = field(default_factory=dict)
     bits: Bits | None = None
     identification: Identification | None = None
+    subject: Mapping[str, str] = field(default_factory=dict, compare=False)
     pictures: PictureRows | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -123,7 +123,7 @@ def from_json(data: Any) -> AuditReport:
         )
     if data["schema"] == READABLE[0]:
         data = _modern(data)
-    data = {"identification": None, **data}  # reports of before there were open sets
+    data = {"identification": None, "subject": {}, **data}  # earlier reports have neither
     record: dict[str, Any] = {f.name: data.get(f.name) for f in fields(AuditReport) if f.name != "pictures"}
     try:
         for name in ("defended_accuracy", "reference_accuracy"):

@@ -42,6 +42,44 @@ def verdict(report: AuditReport, kind: str) -> str:
     return " ".join(parts)
 
 
+def in_short(report: AuditReport) -> list[str]:
+    """The verdict for whoever decides and does not read tables: what leaks at worst, what it costs, and how far that can be trusted."""
+    if not report.kinds:
+        return ["Nothing was attacked: this report says nothing about privacy."]
+    leaked = {kind: report.strongest(kind).leakage.value for kind in report.kinds}
+    known = {kind: value for kind, value in leaked.items() if value is not None}
+    found = []
+    if known:
+        worst = max(known, key=lambda kind: known[kind])
+        share = f"{100 * known[worst]:.0f} % of the way to no defence"
+        found.append(f"Of {_what(worst)} {_amount(known[worst])}, beyond what the answer itself tells: {share}.")
+    found += [_UNDEFINED.format(_what(kind)) for kind in leaked if kind not in known]
+    defended, reference = report.defended_accuracy, report.reference_accuracy
+    if defended is not None and reference is not None:
+        lost = max(0.0, 100 * (reference.value - defended.value))
+        found.append(f"The defence costs {lost:.1f} points of accuracy ({100 * defended.value:.1f} %).")
+    weak = "Attackers were trained less than in a full audit. " if report.low_effort else ""
+    return [*found, f"{weak}Attackers stronger than those that were tried may read more."]
+
+
+_UNDEFINED = (
+    "For {} leakage is undefined: even without a defence, what leaves the device tells hardly more than the answer, so that there is "
+    "nothing to compare with. That does not mean that it is private; judge by the attack's own score below."
+)
+
+
+def _what(kind: str) -> str:
+    return "the input itself" if kind == RECONSTRUCTION else f"{kind!r}"
+
+
+def _amount(leakage: float) -> str:
+    if leakage < LITTLE:
+        return "the strongest attackers learn hardly anything"
+    if leakage < MUCH:
+        return "the strongest attackers learn a small part"
+    return "the strongest attackers learn much" if leakage < NEARLY_ALL else "the strongest attackers learn nearly all that there is"
+
+
 LOW_EFFORT = (
     "Low effort: attackers had {updates:,} updates where a full audit begins with {full_updates:,}, and may find less than there is."
 )

@@ -171,3 +171,27 @@ def test_what_there_is_not_is_not_shown(report):
     text = render(bare)
     for part in ("<svg", "<img", "How to make it again", "ROC curve"):
         assert part not in text
+
+
+def test_the_page_begins_with_model_date_defence_and_a_verdict_in_plain_words(report_of):
+    def found(kind, leakage):
+        score = {name: {"ssim": Score(value, value, value, (value,))} for name, value in (("b", 0.6), ("f", 0.4), ("c", 0.9))}
+        interval = (None, None) if leakage is None else (leakage, leakage)
+        return AttackResult(
+            "decoder", kind, "ssim", score["b"], {"decision": score["f"]}, "decision", score["c"], Leakage(leakage, *interval, "")
+        )
+
+    subject = {"model": "faces", "date": "2024-05-01", "defence": "cut at conv2; channel GaussianChannel(stddev=0.5)"}
+    page = render(report_of(found("reconstruction", 0.4), found("Male", None), subject=subject))
+    beginning = page.split("<body>")[1].split("</div>")[0]
+    for words in (
+        "Privacy audit of faces",
+        "2024-05-01. Defence: cut at conv2; channel GaussianChannel(stddev=0.5).",
+        "In short",
+        "Of the input itself the strongest attackers learn much, beyond what the answer itself tells: 40 % of the way to no defence.",
+        "leakage is undefined: even without a defence",
+        "That does not mean that it is private",
+        "costs 2.0 points of accuracy",
+    ):
+        assert words in beginning
+    assert "Nothing was attacked" in render(report_of())
