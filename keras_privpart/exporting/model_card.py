@@ -33,7 +33,7 @@ def leakage_words(audit: Mapping[str, Any] | None) -> str:
     """What a contract's audit found, in a few words."""
     if audit is None:
         return "not audited, so that nothing is known about what an attacker reads"
-    found = [f"{kind} leaks {_number(facts['leakage'], 'an undefined share')}" for kind, facts in audit["kinds"].items()]
+    found = [f"{kind} leaks {_number(facts.get('leakage'), 'an undefined share')}" for kind, facts in audit.get("kinds", {}).items()]
     return f"{', '.join(found) or 'nothing was attacked'} (0 is nothing beyond the decision, 1 as much as undefended)"
 
 
@@ -63,7 +63,7 @@ def _accuracy(audit: Mapping[str, Any] | None) -> str:
     if found.get("defended") is None:
         return "Not measured." if audit is None else "Not applicable: the task has no accuracy."
     beside = "" if found.get("reference") is None else f", where the undefended model is right for {100 * found['reference']:.1f} %"
-    return f"Right for {100 * found['defended']:.1f} % of {audit['victims'] if audit else 0:,} test examples{beside}."
+    return f"Right for {100 * found['defended']:.1f} % of {audit.get('victims', 0) if audit else 0:,} test examples{beside}."
 
 
 def _attacks(audit: Mapping[str, Any] | None) -> list[str]:
@@ -73,21 +73,23 @@ def _attacks(audit: Mapping[str, Any] | None) -> list[str]:
         "| attacked | strongest attack | its score | floor: decision alone | ceiling: undefended | leakage |",
         "|---|---|---|---|---|---|",
     ]
-    rows += [f"| {kind} | {' | '.join(_cells(facts))} |" for kind, facts in audit["kinds"].items()]
+    rows += [f"| {kind} | {' | '.join(_cells(facts))} |" for kind, facts in audit.get("kinds", {}).items()]
     low = audit.get("effort", {}).get("low")
     return [
         "\n".join(rows),
         *(["**Attackers were trained less than those of a full audit, and may have found less than there is.**"] if low else []),
         "Leakage is where the attack stands between floor and ceiling: 0 is nothing beyond the decision, 1 as bad as undefended. Undefined "
         "means that an undefended boundary tells hardly more than the decision, so that there is nothing to compare with; that is no sign "
-        f"of privacy. Fresh attackers of each kind: {audit['seeds']}; victims: {audit['victims']:,}. The whole audit is `report.json`, and "
+        f"of privacy. Fresh attackers of each kind: {audit.get('seeds', 'unknown')}; victims: {audit.get('victims', 0):,}. The whole audit is `report.json`, and "
         "`index.html` where it could be made, beside this page.",
     ]
 
 
 def _cells(facts: Mapping[str, Any]) -> list[str]:
-    score = f"{facts['score']} {'at least ' if facts.get('at_least') else ''}{_number(facts['boundary'])}"
-    return [facts["attack"], score, _number(facts["floor"]), _number(facts["ceiling"]), _number(facts["leakage"], "undefined", 2)]
+    """Of a kind; what another version left out is not measured."""
+    score = f"{facts.get('score', 'score')} {'at least ' if facts.get('at_least') else ''}{_number(facts.get('boundary'))}"
+    sides = [_number(facts.get(side)) for side in ("floor", "ceiling")]
+    return [facts.get("attack", "not named"), score, *sides, _number(facts.get("leakage"), "undefined", 2)]
 
 
 def _listed(words: str) -> str:

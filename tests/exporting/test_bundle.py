@@ -225,6 +225,6 @@ def test_a_report_without_its_page_goes_into_the_bundle_all_the_same(parts, tmp_
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.warns(UserWarning, match=r"the page index\.html was left out: .*pip install") as warned:
         bundle = kp.export(parts, tmp_path / "b", audit=report_of())
-    assert {"report/1/report.json"} == {path for path in bundle.contract.files if path.startswith("report/")}
+    assert {"report/1/MODEL_CARD.md", "report/1/report.json"} == {path for path in bundle.contract.files if path.startswith("report/")}
     assert "/" not in str(warned[0].message).partition(":")[0], "it names no temporary folder"
     bundle.contract.verify_files(bundle.path)
