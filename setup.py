@@ -27,7 +27,11 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})  # whatever a user may want
 EXTRAS["docs"] = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=0.27"]
 EXTRAS["dev"] = [
-    *(requirement for name in ("certs", "litert", "metrics", "optimize", "parquet", "report", "sweep", "docs") for requirement in EXTRAS[name]),
+    *(
+        requirement
+        for name in ("certs", "litert", "metrics", "optimize", "parquet", "report", "sweep", "docs")
+        for requirement in EXTRAS[name]
+    ),
     "build>=1.2",
     "hypothesis>=6.100",
     "kubernetes-validate>=1.31",

@@ -80,8 +80,8 @@ def _attacks(audit: Mapping[str, Any] | None) -> list[str]:
         *(["**Attackers were trained less than those of a full audit, and may have found less than there is.**"] if low else []),
         "Leakage is where the attack stands between floor and ceiling: 0 is nothing beyond the decision, 1 as bad as undefended. Undefined "
         "means that an undefended boundary tells hardly more than the decision, so that there is nothing to compare with; that is no sign "
-        f"of privacy. Fresh attackers of each kind: {audit.get('seeds', 'unknown')}; victims: {audit.get('victims', 0):,}. The whole audit is `report.json`, and "
-        "`index.html` where it could be made, beside this page.",
+        f"of privacy. Fresh attackers of each kind: {audit.get('seeds', 'unknown')}; victims: {audit.get('victims', 0):,}. The whole audit "
+        "is `report.json`, and `index.html` where it could be made, beside this page.",
     ]
 
 
