@@ -24,6 +24,7 @@ from task import OURS, UNDEFENDED, WITH_DECODERS, Scale, Task, augmented, subset
 
 RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 BATCH = 128
+TRAINING = ("width", "epochs", "train", "side", "people")  # what of a scale a trained model depends on
 MOST_EFFORT = (OURS, WITH_DECODERS)  # against other rows updates are doubled once, not twice: their leakage may be larger still
 
 
@@ -106,7 +107,8 @@ class Experiment:
         defence = self.recipes[name]()
         warm = self.task.warm > 0 and "(ours" in name
         epochs = self.task.warm if warm else self.scale.epochs
-        settings = {**asdict(self.scale), "epochs": epochs, "seed": seed, "defence": defence.describe()}
+        learned = {name: value for name, value in asdict(self.scale).items() if name in TRAINING}
+        settings = {**learned, "epochs": epochs, "seed": seed, "defence": defence.describe()}
         found = _kept(path, settings)
         weights = path.with_suffix(".npz")
         if found is not None and trained.exists():
