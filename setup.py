@@ -58,6 +58,7 @@ setup(
     packages=[*find_packages(include=["keras_privpart", "keras_privpart.*"]), *REMAPPED, *SUBPACKAGES],
     package_dir=REMAPPED,
     package_data={
+        "keras_privpart.cli.playground": ["*.html", "*.js", "*.css"],
         "keras_privpart": ["py.typed"],
         "keras_privpart.auditing.reporting": ["*.html"],
         "keras_privpart.exporting.web": ["browser/*"],

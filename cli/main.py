@@ -25,6 +25,7 @@ _COMMANDS = {
     "serve": "Serve a bundle: TensorFlow Serving if it can be had, else the local server.",
     "certs": "Make a development CA, and certificates for the server and its clients.",
     "predict": "Query a served bundle: device half here, server half there.",
+    "playground": "Show on a page what leaves the device, and what an attacker makes of it.",
     "demo": "Run the whole chain on scikit-learn's digits, in a few minutes.",
 }
 
@@ -76,4 +77,5 @@ def main() -> None:
       privpart-keras inspect saved_models/mnist
       privpart-keras serve saved_models/mnist
       privpart-keras predict saved_models/mnist --data mnist
+      privpart-keras playground saved_models/mnist --run runs/mnist --train-decoders
     """

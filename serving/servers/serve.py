@@ -31,7 +31,7 @@ def serve(
         EngineError: as for `start`, or the server ended by itself.
     """
     stop = StopFlag()
-    with _stop_signals(stop):
+    with stop_signals(stop):
         try:
             running: Engine | Replicas
             if replicas == 1:
@@ -49,7 +49,7 @@ def serve(
 
 
 @contextmanager
-def _stop_signals(flag: StopFlag) -> Iterator[None]:
+def stop_signals(flag: StopFlag) -> Iterator[None]:
     """SIGINT and SIGTERM raise the flag, and do nothing else, as long as the block runs."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -125,6 +126,17 @@ class Learner:
         chunks = [self._predict([t[i : i + PREDICT_BATCH] for t in tensors]).numpy() for i in range(0, len(tensors[0]), PREDICT_BATCH)]
         return np.concatenate(chunks)
 
+    def standalone(self) -> keras.Model:
+        """The network with the standardising of its inputs before it, on layers of its own."""
+        inputs = [keras.Input(x.shape[1:]) for x in self._network.inputs]
+        ready = [
+            keras.layers.Normalization(axis=-1, mean=shift.numpy(), variance=np.square(scale.numpy()))(x)
+            for x, shift, scale in zip(inputs, self._shift, self._scale, strict=True)
+        ]
+        network = keras.models.clone_model(self._network)
+        network.set_weights(self._network.get_weights())
+        return keras.Model(_alone(inputs), network(_alone(ready)))
+
     def _renew(self, seed: int) -> None:
         """Fresh weights, statistics, dropout seeds and optimizer state."""
         with _WEIGHTS_ARE_DRAWN:
@@ -174,6 +186,11 @@ class Learner:
             # One wild batch must not end an attack: attackers are compared by their best, not by their luck.
             gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, self._trainable), 5.0)
             self._adam.apply(gradients, rates[i])
+
+
+def _alone(tensors: list[Any]) -> Any:
+    """A list of one is the one to Keras."""
+    return tensors if len(tensors) > 1 else tensors[0]
 
 
 def _batches(order: np.random.Generator, examples: int, size: int) -> tf.Tensor:

@@ -99,6 +99,10 @@ class DecoderAttack(Attack):
         """What the last fit's decoder makes of what is seen: pictures `[n, h, w, c]` in [0, 1]."""
         return fitted(self._learner).predict([tf.constant(t) for t in seen])
 
+    def standalone(self) -> keras.Model:
+        """The last fit's decoder as a model that can be saved: what is seen `[n, ...]` -> pictures `[n, h, w, c]` in [0, 1]."""
+        return fitted(self._learner).standalone()
+
     def _prepared(self, seen: Sequence[tf.Tensor], image_shape: tuple[int, ...], loss: str) -> Learner:
         """The compiled learner for tensors of these shapes; compiling costs as much as a small fit."""
         shapes = tuple(tuple(t.shape[1:]) for t in seen)
