@@ -28,7 +28,7 @@ _DECODERS = "playground"
 @click.option("--train-decoders", is_flag=True, help="Train the attacker first, on the run's data, and keep it in the run's folder.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Of the attacker's training.  [default: as many as an audit's attackers get]")
 @click.option("--server", help="host:port of a server that holds the bundle.  [default: the local server, started for the page]")
-@click.option("--value-range", type=(float, float), help="Black and white, as the model takes them.  [default: 0 to 1; 0 to 255 for uint8]")
+@click.option("--value-range", type=(float, float), help="Black and white, as the model takes them.  [default: what the bundle says]")
 @click.option("--port", type=click.IntRange(0, 65535), default=8600, help="Of the page; 0 takes a free one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once the page is there.")
 def playground(
@@ -68,9 +68,8 @@ def playground(
     stop = StopFlag()
     with stop_signals(stop), _served(bundle, server) as (address, words), Client(bundle, address) as client:
         client.wait_for_ready(60)
-        whole = client.contract.inputs[0].dtype == "uint8"
-        black_and_white = value_range or ((0.0, 255.0) if whole else (0.0, 1.0))
-        demonstration = Demonstration(client, words, black_and_white, attacker, missing)
+        told = client.contract.value_range or ((0.0, 255.0) if client.contract.inputs[0].dtype == "uint8" else (0.0, 1.0))
+        demonstration = Demonstration(client, words, value_range or told, attacker, missing)
         demonstration.show([0.0] * demonstration.facts()["picture_bytes"])  # the first call takes longer, and shows what does not fit
         with PageServer(demonstration, port) as page:
             say(f"{words}. Stop with Ctrl-C.")
@@ -105,7 +104,8 @@ def _train(run: Path, epochs: int | None) -> None:
 
     source, _ = run_folder.read_training(run)
     halves = _halves(run)
-    decoders.train(halves, source.load(), _report(run), epochs, run / _DECODERS, say)
+    data = source.load(halves["undefended"].device)
+    decoders.train(halves, data, source.value_range, _report(run), epochs, run / _DECODERS, say)
 
 
 def _halves(run: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ def chosen(report: AuditReport | None) -> tuple[str, str, str]:
 def train(
     halves: dict[str, Partition],
     data: Dataset,
+    value_range: Sequence[float] | None,
     report: AuditReport | None,
     epochs: int | None,
     folder: Path,
@@ -75,6 +76,7 @@ def train(
     Args:
         halves: partitions by `SIDES`.
         data: the run's own; the attacker learns from the training pictures and is tried on test pictures.
+        value_range: what black and white are in the data; `None` for what the model's front tells.
         report: the run's audit.
         epochs: of each; `None` for as many as an audit's attackers get.
         folder: where to write.
@@ -82,19 +84,21 @@ def train(
     """
     from keras_privpart.auditing.attacks.base.learner import Effort
     from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
+    from keras_privpart.auditing.knowledge.images import ranged
     from keras_privpart.auditing.knowledge.views import boundary_view
     from keras_privpart.auditing.selection import full_epochs
     from keras_privpart.exporting.saved_model import weights_digest
 
     size, loss, why = chosen(report)
     kept = int(len(data.train) * (1 - _HELD_OUT))
-    known, held_out, victims = data.train[:kept], data.train[kept:], data.test[:_VICTIMS]
+    learned, tried = (ranged(part, halves[SIDES[0]], value_range) for part in (data.train, data.test))
+    known, held_out, victims = learned[:kept], learned[kept:], tried[:_VICTIMS]
     effort = Effort(epochs or full_epochs(len(known), _BATCH), min(_BATCH, len(known)))
     attacks: dict[str, DecoderAttack] = {}
     ssim = {}
     for side in SIDES:
         attack = attacks[side] = DecoderAttack(size, loss)
-        if reason := attack.inapplicable(data.train):
+        if reason := attack.inapplicable(known):
             raise AuditError(f"The page shows what a decoder makes of a boundary: {reason}.")
         tell(f"Training {attack.name} on the {side} boundary ...")
         view = boundary_view(halves[side])

@@ -50,7 +50,7 @@ def bundle(defended, data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(defended, undefended, data, tmp_path_factory):
     folder, told = tmp_path_factory.mktemp("run") / "playground", []
-    decoders.train({"defended": defended, "undefended": undefended}, data, None, 2, folder, told.append)
+    decoders.train({"defended": defended, "undefended": undefended}, data, None, None, 2, folder, told.append)
     assert told == [f"Training decoder, medium, mixed on the {side} boundary ..." for side in ("defended", "undefended")]
     return folder
 
