@@ -30,6 +30,7 @@ RANKS = {
     "glob_free": 1,
     "graph_safety": 1,
     "integrity": 1,
+    "several_inputs": 1,
     "strict_json": 1,
     "threat_model": 1,
     "contract": 1,

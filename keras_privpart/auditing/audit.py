@@ -13,8 +13,10 @@ from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.views import TOP1, Answer
 from keras_privpart.auditing.plan import planned
 from keras_privpart.auditing.reporting.report import AuditReport
+from keras_privpart.auditing.scoring.utility import Metric
 from keras_privpart.auditing.settings import AuditSettings, Progress
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import Given
 from keras_privpart.threat_model import ThreatModel
 
 
@@ -45,6 +47,8 @@ def audit(
     curve: bool = False,
     bound: bool = True,
     value_range: Sequence[float] | None = None,
+    input_kind: Given = None,
+    metric: Metric = None,
     cache: str | Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -64,7 +68,8 @@ def audit(
     Args:
         partition: the defended halves; or several, trained alike from different seeds: scores are averaged within a model first.
         train: the attacker's data: `Samples`, `(x, targets)` arrays, or a `tf.data.Dataset` of batches of such pairs, with `targets`
-            the task's labels or a mapping of `"task"` and private attributes. Pictures `[n, h, w, c]` as uint8, or as the model takes them.
+            the task's labels or a mapping of `"task"` and private attributes. Pictures `[n, h, w, c]` as uint8, or as the model takes them,
+            as signals, tables and tokens are; several inputs as a dict by name, or a tuple in the model's order.
         test: the victims, in the same form; no example may be in `train` as well (see `splits.split`).
         private: keys of the attributes to infer; those of the threat model by default.
         reference: an undefended partition of the same task, the ceiling, or one for every model; None trains a twin of every model on
@@ -106,13 +111,18 @@ def audit(
             noise stands on the boundary; elsewhere it says why there is none.
         value_range: black and white of pictures as the model takes them, such as (0, 255) or (-1, 1); by default what a `Rescaling` or
             `Normalization` at the model's front tells, else [0, 1]. Pictures are scaled for attackers and scores, never for the model.
+        input_kind: what the inputs hold: `"picture"`, `"signal"`, `"table"` or `"tokens"`, for all or by input name; by default as
+            `input_kind.kinds_of` infers it from the model. Scores follow from it, and each of several inputs has results of its own.
+        metric: what the task is measured by, beside accuracy where it has that: `"accuracy"`, `"mae"`, `"mse"`, `"auc"` (mean of several
+            labels), `"iou"` (segmentation), a Keras metric, or a function of truth and answers, each `[n, ...]`, to a number for every
+            example or for all; or such by output name. None for the first metric that the model was compiled with, else for what fits.
         cache: a folder that keeps what every fitted attacker found: an audit that is killed and started again repeats none.
         workers: fits that are carried out at once; as many as there are cores by default.
         progress: called as `progress(done, total, what)` before each step and once when all is done. From the first attack on `total` is
             the most there can be: it falls as attacks drop out, and rises no more.
 
     Raises:
-        AuditError: the data do not fit, overlap, or hold no such attribute; the model has several inputs; or no twin can be trained.
+        AuditError: the data do not fit, overlap, or hold no such attribute; the server half reads an input raw; or no twin can be trained.
     """
     settings = AuditSettings(**locals())
     plan = planned(settings)

@@ -20,7 +20,7 @@ from keras_privpart.auditing.scoring.intervals import Leakage, Side, compare, me
 from keras_privpart.auditing.store import Found
 
 FLOORS = (DECISION, TOP1, WHO, ANSWER)
-NEAR = 0.02  # of the leader's score: attacks as close as that go on
+NEAR = 0.02  # of the leader's score, in units of `Evidence.whole`: attacks as close as that go on
 ENOUGH = 0.005  # of the held-out score: doubling the updates must gain as much to go on
 NOT_MEASURED = "it was not among the strongest attacks, so that its floor and ceiling were not measured"
 
@@ -50,6 +50,11 @@ class Runner:
     at_least: bool = False
     goes_on: bool = True
     found: dict[str, list[list[Found]]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> float:
+        """What differences of its headline score are measured by."""
+        return self.found[BOUNDARY][0][0].evidence.whole
 
     def side(self, seat: str) -> Side:
         return [[found.evidence for found in model] for model in self.found[seat]]
@@ -172,9 +177,9 @@ class Campaign:
     def _sift(self, race: Race) -> None:
         """Attacks that go on: the leader, those near it, and the cheap ones, which cost nothing and are the others' bar."""
         strengths = {id(r): self._strength(race, r) for r in race.runners}
-        best = max(strengths.values())
+        best, near = max(strengths.values()), NEAR * race.runners[0].whole
         for r in race.runners:
-            r.goes_on = r.goes_on and (not self._race or r.attack.cheap or strengths[id(r)] >= best - NEAR)
+            r.goes_on = r.goes_on and (not self._race or r.attack.cheap or strengths[id(r)] >= best - near)
 
     def _leaders(self, race: Race) -> list[Runner]:
         """Whom more effort is given: the strongest attack that trains. Those near it stay as they are, and count where it gains nothing."""
@@ -202,7 +207,7 @@ class Campaign:
             still = []
             for r, again in zip(going, longer, strict=True):
                 before = np.mean([model[0].held_out for model in r.found[BOUNDARY]])
-                if not np.mean([f.held_out for f in again]) - before >= ENOUGH:
+                if not np.mean([f.held_out for f in again]) - before >= ENOUGH * r.whole:
                     r.at_least = False
                     continue
                 r.effort = replace(r.effort, epochs=2 * r.effort.epochs)

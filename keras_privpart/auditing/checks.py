@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import keras
 import numpy as np
 
 from keras_privpart import arguments
@@ -12,9 +13,11 @@ from keras_privpart.auditing.attacks import Attack
 from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.splits import FEWEST
 from keras_privpart.auditing.knowledge.views import SCORES, TOP1, WHO, Answer
-from keras_privpart.datasets import Samples
+from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import AuditError
+from keras_privpart.partitioning.graphs.graph import input_names, output_names
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.several_inputs import Inputs, arrays_of, each
 
 
 def check_settings(**settings: int | None) -> None:
@@ -26,12 +29,12 @@ def check_settings(**settings: int | None) -> None:
 
 
 def check_inputs(partitions: Sequence[Partition], train: Samples, test: Samples, attributes: Sequence[str]) -> None:
-    if not partitions:
-        raise AuditError("Received no partition; expected one, or several of one architecture. Give what is to be audited.")
     for partition in partitions:
-        inputs = [t.name for t in partition.model.inputs]
-        if len(inputs) > 1 or partition.public_inputs:
-            raise AuditError(f"Received a model with the inputs {inputs}; expected one. Audits of several inputs are not supported yet.")
+        if partition.public_inputs:
+            raise AuditError(
+                f"Received a partition whose server half reads the inputs {', '.join(partition.public_inputs)} raw; expected none to be: "
+                "what is sent as it is hides nothing. Cut where they have been read, or take them out of the model."
+            )
     boundaries = list(dict.fromkeys(str(partition.boundary) for partition in partitions))
     if len(boundaries) > 1:
         raise AuditError(
@@ -73,9 +76,30 @@ def check_members(attacks: Sequence[Attack]) -> None:
         )
 
 
-def single_precision(samples: Samples) -> Samples:
-    """Double precision costs twice the memory and is not what a device computes in."""
-    return replace(samples, x=samples.x.astype("float32")) if samples.x.dtype == np.float64 else samples
+def fitted_to(model: keras.Model, samples: Samples) -> Samples:
+    """Examples whose inputs go by the model's names, numbers in single precision, as a device computes.
+
+    Raises:
+        AuditError: they are not the model's inputs.
+    """
+    names, given = input_names(model), arrays_of(samples.x)
+    if isinstance(samples.x, Inputs) and not (set(given) == set(names) or (samples.x.unnamed and len(given) == len(names))):
+        raise AuditError(
+            f"Received the inputs {', '.join(given)}; expected those of the model, {', '.join(names)}. Give a dict by these names."
+        )
+    if len(given) != len(names):
+        raise AuditError(f"Received one input; expected the {len(names)} of the model, {', '.join(names)}. Give a dict by these names.")
+    x = samples.x.renamed(names) if isinstance(samples.x, Inputs) else samples.x
+    targets, outputs = dict(samples.targets), output_names(model)
+    if TASK not in targets and len(outputs) > 1 and set(outputs) <= set(targets):
+        targets[TASK] = Inputs({name: targets.pop(name) for name in outputs})
+    return replace(samples, x=each(x, _plain), targets=targets)
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    if x.dtype == np.float64:
+        return x.astype("float32")
+    return x.astype(np.str_) if x.dtype == object else x  # texts, which the array holds by address
 
 
 def check_budgets(budgets: Sequence[int | None]) -> None:

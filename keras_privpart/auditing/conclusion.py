@@ -17,6 +17,7 @@ from keras_privpart.auditing.reporting.report import AuditReport, PictureRows
 from keras_privpart.auditing.store import digest_of_samples
 from keras_privpart.contract import dtype_name, raw_nbytes
 from keras_privpart.datasets import Samples
+from keras_privpart.several_inputs import arrays_of
 
 
 def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
@@ -42,7 +43,7 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
         victims=len(plan.test),
         boundary=str(first.boundary),
         boundary_bytes=first.boundary.nbytes,
-        input_bytes=raw_nbytes((None, *plan.test.x.shape[1:]), dtype_name(plan.test.x)) or 0,
+        input_bytes=sum(raw_nbytes((None, *x.shape[1:]), dtype_name(x)) or 0 for x in arrays_of(plan.test.x).values()),
         reference=found.reference,
         settings={"epochs": effort.epochs, "batch_size": effort.batch_size, "seed": settings.seed},
         versions=limitations.versions(),
@@ -50,7 +51,7 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
             *(f"{what}: {reason}" for what, reason in left_out.items()),
             *limitations.not_tested(tested, plan.threat_model, settings.attributes, data, settings.group, len(plan.partitions)),
         ),
-        notes=limitations.notes(data, accuracies, plan.seen, found.judged, tested, settings.budgets),
+        notes=limitations.notes(data, accuracies, plan.seen, found.judged, tested, settings.budgets, plan.inputs, bool(found.utilities)),
         models=len(plan.partitions),
         threat_model=plan.threat_model,
         scored_on=digest_of_samples(plan.test),
@@ -72,6 +73,7 @@ def assembled(plan: AuditPlan, found: Findings) -> AuditReport:
             "date": datetime.date.today().isoformat(),
             "defence": f"cut at {' and '.join(first.boundary.sources)}; channel {first.channel_words() or 'none'}",
         },
+        utilities=found.utilities,
     )
     return replace(report, pictures=_pictures(report, found.outcomes, plan.test, settings.pictures))
 

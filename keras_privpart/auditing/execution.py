@@ -6,6 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION
 from keras_privpart.auditing.campaign import Campaign, Outcome
@@ -16,7 +18,7 @@ from keras_privpart.auditing.knowledge.passage import frozen_noise
 from keras_privpart.auditing.knowledge.views import TOP1, WHO, View, Views
 from keras_privpart.auditing.plan import AuditPlan
 from keras_privpart.auditing.reference import undefended
-from keras_privpart.auditing.scoring import bounds, information
+from keras_privpart.auditing.scoring import bounds, information, utility
 from keras_privpart.auditing.scoring.identification import Identification
 from keras_privpart.auditing.scoring.intervals import Score, score_of
 from keras_privpart.auditing.settings import AuditSettings, Progress
@@ -47,6 +49,7 @@ class Findings:
         repeats: whether two looks at the same input agree.
         unreachable: why attacks could not be carried out on what there is to see, by name.
         tested: names of the attacks that were.
+        utilities: how else the task is measured, by name: defended and undefended.
         judged: how often the classifier that judges reconstructions is right on real pictures; None where there is none.
         identification: what the task of an open set is worth; None for other tasks.
     """
@@ -63,6 +66,7 @@ class Findings:
     tested: Sequence[str]
     judged: float | None
     identification: Identification | None
+    utilities: Mapping[str, tuple[Score, Score]]
 
 
 def executed(plan: AuditPlan) -> Findings:
@@ -88,7 +92,10 @@ def executed(plan: AuditPlan) -> Findings:
     ]
     answers = {DEFENDED: [v.answer.sent for v in defended], REFERENCE: [v.answer.sent for v in undefended_]}
     labelled = plan.test if settings.groups is None else settings.groups.pictures(plan.test, str(settings.group), ENROLLED)
-    accuracies = [_accuracy(side, labelled, seeds, settings.seed) for side in answers.values()]
+    looks = [_looks(side, labelled, seeds) for side in answers.values()]
+    accuracies = [_accuracy(side, labelled, settings.seed, len(partitions)) for side in looks]
+    used = [] if settings.metric is None and accuracies[0] is not None else looks
+    measured = [utility.utilities(partitions[0].model, labelled, side, settings.metric, settings.seed, len(partitions)) for side in used]
     judged = any(attack.kind == RECONSTRUCTION for attack in plan.attacks) and not Judge.inapplicable(plan.train, plan.test)
     judge = Judge(plan.data, plan.plain[-1].effort, settings.seed, store) if judged else None
     fits = Fits(models, seeds, settings.seed, store, judge, steps, settings.workers)
@@ -114,6 +121,7 @@ def executed(plan: AuditPlan) -> Findings:
         tested=[attack.name for attack, _ in work],
         judged=None if judge is None else judge.accuracy(),
         identification=identification(answers, plan),
+        utilities={name: (measured[0][name], measured[1][name]) for name in measured[0]} if measured else {},
     )
 
 
@@ -193,8 +201,12 @@ def _curved(outcomes: Sequence[Outcome], plan: AuditPlan, campaign: Campaign) ->
     return found
 
 
-def _accuracy(answers: Sequence[View], test: Samples, seeds: int, seed: int) -> Score | None:
-    """Of the task, averaged over models and over as many looks as there are attacker seeds."""
-    looks = [correct(view.see(test.x), test) for view in answers for _ in range(seeds)]
-    right = [look for look in looks if look is not None]
-    return score_of(right, seed, len(answers)) if right else None
+def _looks(answers: Sequence[View], test: Samples, seeds: int) -> list[list[np.ndarray]]:
+    """The server half's outputs for the victims: of every model, as many looks as there are attacker seeds."""
+    return [view.see(test.x) for view in answers for _ in range(seeds)]
+
+
+def _accuracy(looks: Sequence[list[np.ndarray]], test: Samples, seed: int, models: int) -> Score | None:
+    """Of the task, averaged over models and looks."""
+    right = [found for look in looks if (found := correct(look, test)) is not None]
+    return score_of(right, seed, models) if right else None

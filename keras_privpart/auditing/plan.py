@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keras_privpart.auditing import selection
 from keras_privpart.auditing.attacks import RECONSTRUCTION, Attack
 from keras_privpart.auditing.cases import Case
-from keras_privpart.auditing.checks import check_inputs, single_precision
+from keras_privpart.auditing.checks import check_inputs, fitted_to
 from keras_privpart.auditing.knowledge.images import check_pictures, not_images, ranged
 from keras_privpart.auditing.knowledge.passage import frozen_noise
 from keras_privpart.auditing.knowledge.splits import Seen, Split, seen_in_training, split
@@ -16,6 +16,7 @@ from keras_privpart.auditing.settings import AuditSettings
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import PICTURE, InputKind, kinds_of
 from keras_privpart.threat_model import ThreatModel
 
 HELD_OUT = 0.15
@@ -38,6 +39,7 @@ class AuditPlan:
         plain: the cases of an attack, the largest budget last.
         apart: those of attributes where people are told apart, by kind.
         left_out: why something that was asked for is not tested, by name.
+        inputs: what the model takes, each attacked by itself; empty where that is one picture.
     """
 
     settings: AuditSettings
@@ -51,6 +53,7 @@ class AuditPlan:
     plain: Sequence[Case]
     apart: Mapping[str, Sequence[Case]]
     left_out: Mapping[str, str]
+    inputs: Sequence[InputKind] = ()
 
     def work(self, repeats: bool) -> list[tuple[Attack, Sequence[Case]]]:
         """Every attack with its cases; without those that have none. Where two looks `repeats`, more of them are no case of their own."""
@@ -73,16 +76,21 @@ def planned(settings: AuditSettings) -> AuditPlan:
     """
     settings.check()
     partitions = settings.partitions
-    train, test = (single_precision(Samples.of(data)) for data in (settings.train, settings.test))
+    if not partitions:
+        raise AuditError("Received no partition; expected one, or several of one architecture. Give what is to be audited.")
+    model = partitions[0].model
+    train, test = (fitted_to(model, Samples.of(data)) for data in (settings.train, settings.test))
     check_inputs(partitions, train, test, settings.attributes)
     train, test = (ranged(samples, partitions[0], settings.value_range) for samples in (train, test))
     data = split(train, test, HELD_OUT, settings.seed)
-    trained_on = None if settings.trained_on is None else single_precision(Samples.of(settings.trained_on))
+    trained_on = None if settings.trained_on is None else fitted_to(model, Samples.of(settings.trained_on))
     seen = None if trained_on is None else seen_in_training(train, test, trained_on)
+    kinds = kinds_of(model, settings.input_kind, AuditError)
+    inputs = () if not_images(test.x) is None and kinds[0].kind == PICTURE else kinds
     attacks, left_out = selection.members(
-        settings.attacks, settings.threat_model, settings.defended, settings.others, settings.pictures, test
+        settings.attacks, settings.threat_model, settings.defended, settings.others, settings.pictures, test, inputs
     )
-    if any(attack.kind == RECONSTRUCTION for attack in attacks):
+    if not inputs and any(attack.kind == RECONSTRUCTION for attack in attacks):
         for samples in (train, test):
             check_pictures(samples, partitions[0], settings.value_range)
     known = seen is not None and 2 * seen.attacker > data.owned
@@ -108,6 +116,7 @@ def planned(settings: AuditSettings) -> AuditPlan:
         plain=selection.cases(data, "", *how, settings.looks, frames),
         apart=apart,
         left_out={**left_out, **impossible, **why_not},
+        inputs=inputs,
     )
 
 

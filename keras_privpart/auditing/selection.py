@@ -14,6 +14,7 @@ from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.people import protocols
 from keras_privpart.auditing.knowledge.splits import Split
 from keras_privpart.datasets import Samples
+from keras_privpart.partitioning.input_kind import InputKind
 from keras_privpart.threat_model import ThreatModel
 
 UPDATES = 600
@@ -28,24 +29,25 @@ def members(
     unseen: Sequence[str],
     pictures: int,
     test: Samples,
+    inputs: Sequence[InputKind] = (),
 ) -> tuple[list[Attack], dict[str, str]]:
     """The attacks to carry out, and why others are not: by name."""
     if attacks is None and threat_model:
-        wanted = _called_for(threat_model, unseen, pictures)
+        wanted = _called_for(threat_model, unseen, pictures, inputs)
     else:
-        wanted = chosen(attacks, (*private, *unseen), pictures, unseen)
+        wanted = chosen(attacks, (*private, *unseen), pictures, unseen, inputs)
     check_members(wanted)
     reasons = {a.name: (denied(a, threat_model) if threat_model else None) or a.inapplicable(test) for a in wanted}
     return [a for a in wanted if reasons[a.name] is None], {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _called_for(threat_model: ThreatModel, unseen: Sequence[str], pictures: int) -> list[Attack]:
+def _called_for(threat_model: ThreatModel, unseen: Sequence[str], pictures: int, inputs: Sequence[InputKind]) -> list[Attack]:
     """Those of the standard attacks that the threat model calls for, and all there are of the families that have no standard one."""
     families = {*threat_model.attacks(), *(["unseen attribute"] if unseen else [])}
     attributes = (*threat_model.private, *unseen)
-    usual = [attack for attack in chosen("standard", attributes, pictures, unseen) if attack.family in families]
+    usual = [attack for attack in chosen("standard", attributes, pictures, unseen, inputs) if attack.family in families]
     covered = {attack.family for attack in usual}
-    return usual + [a for a in chosen("full", attributes, pictures, unseen) if a.family in families and a.family not in covered]
+    return usual + [a for a in chosen("full", attributes, pictures, unseen, inputs) if a.family in families and a.family not in covered]
 
 
 def cases(

@@ -20,8 +20,10 @@ from keras_privpart.auditing.checks import (
 )
 from keras_privpart.auditing.knowledge.open_set import OpenSet
 from keras_privpart.auditing.knowledge.views import TOP1, Answer
+from keras_privpart.auditing.scoring.utility import Metric
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import Given
 from keras_privpart.threat_model import ThreatModel
 
 DOUBLINGS = 3
@@ -61,6 +63,8 @@ class AuditSettings:
     curve: bool = False
     bound: bool = True
     value_range: Sequence[float] | None = None
+    input_kind: Given = None
+    metric: Metric = None
     cache: str | Path | None = field(default=None, metadata=_SILENT)
     workers: int | None = field(default=None, metadata=_SILENT)
     progress: Progress | None = field(default=None, metadata=_SILENT)

@@ -19,11 +19,14 @@ import keras_privpart
 from keras_privpart import atomic
 from keras_privpart.auditing.attacks import Attack, Effort
 from keras_privpart.auditing.attacks.base.repeatable import Repeatable
-from keras_privpart.auditing.scoring.evidence import KINDS, Evidence
+from keras_privpart.auditing.scoring.evidence import Evidence, Guesses, Pictures, Ranks, Regressions
+from keras_privpart.auditing.scoring.recovered import Signals, Tables, Tokens
 from keras_privpart.datasets import Samples
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.several_inputs import arrays_of
 
 SCHEMA_VERSION = 2
+KINDS: dict[str, type[Evidence]] = {kind.__name__: kind for kind in (Guesses, Pictures, Ranks, Regressions, Signals, Tables, Tokens)}
 _RECORD = "record"  # the entry of a file that is not an array of the evidence
 
 
@@ -174,8 +177,15 @@ def digest_of_samples(*samples: Samples) -> str:
     parts: list[Any] = []
     for s in samples:
         parts += [repr(s.value_range).encode()] if s.value_range else []
-        parts += [s.x, *(part for key in sorted(s.targets) for part in (key.encode(), np.asarray(s.targets[key])))]
+        parts += _parts(s.x)
+        for key in sorted(s.targets):
+            parts += [key.encode(), *_parts(s.targets[key])]
     return digest_of(*parts)
+
+
+def _parts(values: Any) -> list[Any]:
+    """An array, or several each behind its name."""
+    return [part for name, array in arrays_of(values).items() for part in ((name.encode(), array) if name else (np.asarray(array),))]
 
 
 def digest_of(*parts: bytes | np.ndarray) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_privpart.datasets.labels import meant
 from keras_privpart.errors import DataError
+from keras_privpart.several_inputs import Inputs, joined
 
 TASK = "task"
 
@@ -19,13 +20,13 @@ class Samples:
     """Examples in memory.
 
     Attributes:
-        x: inputs `[n, ...]`.
-        targets: `"task"` and any private attribute, each `[n, ...]`.
+        x: inputs `[n, ...]`, or `Inputs` where a model takes several.
+        targets: `"task"` and any private attribute, each `[n, ...]`; the task's as `Inputs` by output name where a model has several.
         value_range: of pictures in `x` that are no uint8, the values of black and white; None for [0, 1].
     """
 
-    x: np.ndarray
-    targets: Mapping[str, np.ndarray]
+    x: Any
+    targets: Mapping[str, Any]
     value_range: tuple[float, float] | None = None
 
     def __len__(self) -> int:
@@ -58,10 +59,11 @@ class Samples:
 
         Args:
             data: `Samples`; a pair of arrays `(x, y)` or `(x, {"task": y, ...})`; or batches of such pairs, as a `tf.data.Dataset`, a
-                `keras.utils.PyDataset` or a generator that ends. Weights of examples are left out.
+                `keras.utils.PyDataset` or a generator that ends. Several inputs are a dict by input name, or a tuple in the model's order.
+                Weights of examples are left out.
 
         Raises:
-            DataError: there are no examples, no targets, several inputs, or parts that do not go together.
+            DataError: there are no examples, no targets, or parts that do not go together.
         """
         if isinstance(data, Samples):
             return data
@@ -72,8 +74,8 @@ class Samples:
         keys = list(named[0][1])
         if any(set(y) != set(keys) for _, y in named):
             raise DataError(f"Received batches with different targets, {keys} in the first; expected the same in all.")
-        x = _joined("inputs", [x for x, _ in named])
-        targets = {key: _joined(f"values of {key!r}", [np.asarray(y[key]) for _, y in named]) for key in keys}
+        x = _joined_inputs([x for x, _ in named])
+        targets = {key: _joined_labels(key, [y[key] for _, y in named]) for key in keys}
         for key, value in targets.items():
             if len(value) != len(x):
                 raise DataError(f"Received {len(x)} inputs and {len(value)} values of {key!r}; expected as many of both.")
@@ -97,28 +99,54 @@ def _batches_of(data: Any) -> list[Any]:
     raise DataError(f"Received {type(data).__name__}; expected a tf.data.Dataset of batches or a pair of arrays (x, targets).")
 
 
-def _named_pair(pair: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
-    """A pair as an array `[n, ...]` and targets by name."""
+def _named_pair(pair: Any) -> tuple[Any, Mapping[str, Any]]:
+    """A pair as an array `[n, ...]`, or several by name, and targets by name."""
     if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
         raise DataError(f"Received batches of {type(pair).__name__}; expected pairs (x, targets). Let the data set yield both.")
     x, y = pair[:2]
-    inputs = list(x.items()) if isinstance(x, Mapping) else list(enumerate(x)) if isinstance(x, tuple) else [("x", x)]
-    if len(inputs) != 1:
-        raise DataError(
-            f"Received the inputs {[name for name, _ in inputs]}; expected one array [n, ...]. Join them, or leave the others out."
-        )
-    values = np.asarray(inputs[0][1])
-    if not values.ndim:
-        raise DataError(f"Received {type(inputs[0][1]).__name__} as inputs; expected an array [n, ...].")
-    return values, y if isinstance(y, Mapping) else {TASK: y}
+    inputs = dict(x) if isinstance(x, Mapping) else {str(i): part for i, part in enumerate(x)} if isinstance(x, tuple) else {"x": x}
+    values = {str(name): np.asarray(value) for name, value in inputs.items()}
+    wrong = next((name for name, value in values.items() if not value.ndim), None)
+    if wrong is not None or not values:
+        got = f"{type(inputs[wrong]).__name__} as inputs" if wrong is not None else "no input"
+        raise DataError(f"Received {got}; expected an array [n, ...].")
+    if len({len(value) for value in values.values()}) > 1:
+        counts = ", ".join(f"{len(value)} of {name!r}" for name, value in values.items())
+        raise DataError(f"Received inputs of different numbers of examples: {counts}; expected as many of each.")
+    only = next(iter(values.values()))
+    return only if len(values) == 1 else Inputs(values), y if isinstance(y, Mapping) else {TASK: y}
+
+
+def _joined_inputs(parts: Sequence[Any]) -> Any:
+    """All batches as one, of arrays or of several inputs."""
+    names = [list(part.arrays) if isinstance(part, Inputs) else None for part in parts]
+    if any(found != names[0] for found in names):
+        raise DataError(f"Received batches with different inputs, {names[0] or 'one array'} in the first; expected the same in all.")
+    if names[0] is None:
+        return _joined("inputs", parts)
+    for name in names[0]:
+        _check_shapes(f"inputs {name!r}", [part.arrays[name] for part in parts])
+    return joined(parts)
+
+
+def _joined_labels(key: str, parts: Sequence[Any]) -> Any:
+    """All batches' values of a target as one: an array, or several by output name."""
+    if not all(isinstance(part, (Mapping, tuple)) for part in parts):
+        return _joined(f"values of {key!r}", [np.asarray(part) for part in parts])
+    named = [part if isinstance(part, Mapping) else {str(i): value for i, value in enumerate(part)} for part in parts]
+    return _joined_inputs([Inputs({str(name): np.asarray(value) for name, value in part.items()}) for part in named])
 
 
 def _joined(what: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    _check_shapes(what, parts)
+    return np.concatenate(parts)
+
+
+def _check_shapes(what: str, parts: Sequence[np.ndarray]) -> None:
     shapes = {part.shape[1:] if part.ndim else () for part in parts}
     if len(shapes) > 1 or not all(part.ndim for part in parts):
         found = ", ".join(str(list(shape)) for shape in sorted(shapes)[:3])
         raise DataError(f"Received {what} of different shapes: {found}; expected one, the examples first. Resize pictures before.")
-    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -151,7 +179,7 @@ def batches(samples: Samples, batch_size: int, seed: int | None = None) -> Any:
     """
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((samples.x, _plain_targets(samples)))
+    dataset = tf.data.Dataset.from_tensor_slices((_plain_inputs(samples), _plain_targets(samples)))
     if seed is not None:
         dataset = dataset.shuffle(len(samples), seed=seed, reshuffle_each_iteration=True)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
@@ -164,7 +192,7 @@ def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int
     """
     import tensorflow as tf
 
-    columns = tf.nest.map_structure(tf.constant, (samples.x, _plain_targets(samples)))
+    columns = tf.nest.map_structure(tf.constant, (_plain_inputs(samples), _plain_targets(samples)))
 
     def epoch(number: Any) -> Any:
         order = tf.argsort(tf.random.stateless_uniform([len(samples)], [tf.constant(seed, tf.int64), number]))
@@ -174,6 +202,10 @@ def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int
         return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
     return tf.data.Dataset.range(first, end).flat_map(epoch).map(gathered, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _plain_inputs(samples: Samples) -> Any:
+    return samples.x.arrays if isinstance(samples.x, Inputs) else samples.x
 
 
 def _plain_targets(samples: Samples) -> Any:

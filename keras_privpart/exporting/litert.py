@@ -19,6 +19,10 @@ from keras_privpart.quiet import hushed
 # means that the conversion went wrong, or that the samples are not like the data.
 LIMITS = {"litert": 1e-3, WEB: 1e-3, "litert-float16": 1e-2, "litert-dynamic": 0.1, "litert-int8": 0.25}
 _REPRESENTATIVE = 256
+_UNROLLED = (
+    "LiteRT has no list of tensors, which a recurrent layer keeps over its steps: build the model with unroll=True in its recurrent "
+    "layers, or with a fixed batch, keras.Input(shape, batch_size=1), or export it as saved_model."
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -50,7 +54,8 @@ def convert(saved_model: Path, form: str, samples: Arrays | None) -> bytes:
             return converter.convert()
     except Exception as error:  # the converter raises whatever its stages raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise BundleError(f"The device half cannot be converted to {form}: {reason} Export it as saved_model.") from error
+        advice = _UNROLLED if "TensorList" in str(error) else "Export it as saved_model."
+        raise BundleError(f"The device half cannot be converted to {form}: {reason} {advice}") from error
 
 
 def load(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray]]:

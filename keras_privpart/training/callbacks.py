@@ -15,6 +15,8 @@ from keras_privpart import arguments
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import given_to
+from keras_privpart.several_inputs import arrays_of
 from keras_privpart.training.fresh_reader import FreshReader
 from keras_privpart.training.gradients import as_list
 from keras_privpart.training.privacy_terms.adversaries import Adversary, ReconstructionAdversary
@@ -146,7 +148,7 @@ class PrivacyMonitor(keras.callbacks.Callback):
         for adversary in self._watched():
             name = f"privacy_{adversary.name}"
             found[name] = self._recovered("boundary", adversary, seen)
-            if self.directory is not None and isinstance(adversary, ReconstructionAdversary):
+            if self.directory is not None and isinstance(adversary, ReconstructionAdversary) and adversary.reads_picture:
                 self._picture(self.directory, adversary, seen[1], epoch)
             if self._ceilings:
                 found[f"{name}_floor"] = floor = self._recovered("answer", adversary, answers)
@@ -157,13 +159,15 @@ class PrivacyMonitor(keras.callbacks.Callback):
 
     def _seen(self, device: keras.Model) -> list[list[np.ndarray]]:
         """What crosses, of both sets."""
-        return [as_list(device.predict(part.x, batch_size=256, verbose=0)) for part in (self.train, self.validation)]
+        return [as_list(device.predict(given_to(device, part.x), batch_size=256, verbose=0)) for part in (self.train, self.validation)]
 
     def _recovered(self, what: str, adversary: Adversary, seen: list[list[np.ndarray]]) -> float:
         key = (what, adversary.name)
         if key not in self._readers:
             shapes = [z.shape[1:] for z in seen[0]]
-            self._readers[key] = FreshReader(adversary, shapes, self.train.x.shape[1:], self.seed, self.learning_rate)
+            self._readers[key] = FreshReader(
+                adversary, shapes, next(iter(arrays_of(self.train.x).values())).shape[1:], self.seed, self.learning_rate
+            )
         learn, judge = ((z, self._target(adversary, part)) for z, part in zip(seen, (self.train, self.validation), strict=True))
         return self._readers[key].recovered(learn, judge, self.epochs, self.batch_size)
 

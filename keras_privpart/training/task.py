@@ -11,7 +11,9 @@ from keras_privpart.channels import PACKAGE
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import given_to
 from keras_privpart.partitioning.partition import fresh_partition
+from keras_privpart.several_inputs import Inputs
 
 EPOCHS = 60
 PATIENCE = 6
@@ -121,9 +123,9 @@ def learn_task(model: keras.Model, loss: keras.losses.Loss, train: Samples, held
     model.compile(keras.optimizers.Adam(LEARNING_RATE), loss)
     stop = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
     history = model.fit(
-        train.x,
+        given_to(model, train.x),
         np.asarray(train.targets[TASK]).reshape(len(train)),
-        validation_data=(held_out.x, np.asarray(held_out.targets[TASK]).reshape(len(held_out))),
+        validation_data=(given_to(model, held_out.x), np.asarray(held_out.targets[TASK]).reshape(len(held_out))),
         batch_size=max(1, min(_BATCH, len(train) // _BATCHES)),
         epochs=EPOCHS if most is None else most,
         callbacks=[stop],
@@ -156,7 +158,7 @@ def _gives_probabilities(model: keras.Model, x: np.ndarray) -> bool:
     said = gives_probabilities(model)
     if said is not None:
         return said
-    outputs = np.asarray(model(x[:_SHOWN], training=False))
+    outputs = np.asarray(model(given_to(model, x[:_SHOWN]), training=False))
     return _in_unit(outputs) and (_is_binary(model) or np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3))
 
 
@@ -184,5 +186,7 @@ def _in_unit(values: np.ndarray) -> bool:
 
 
 def _are_classes(labels: Any) -> bool:
+    if isinstance(labels, Inputs):  # of several outputs
+        return False
     labels = np.asarray(labels)
     return labels.size == len(labels) and (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool)

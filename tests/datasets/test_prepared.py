@@ -246,8 +246,9 @@ X, Y = np.zeros((4, 2), "float32"), np.zeros(4, int)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (({"a": X, "b": X}, Y), r"the inputs \['a', 'b'\]; expected one array"),
-        (((X, X), Y), r"the inputs \[0, 1\]"),
+        (({"a": X, "b": X[:3]}, Y), "different numbers of examples: 4 of 'a', 3 of 'b'"),
+        (({}, Y), "no input as inputs|no input; expected"),
+        (iter([({"a": X, "b": X}, Y), (X, Y)]), r"different inputs, \['a', 'b'\] in the first"),
         ((X, {"task": Y, "Male": Y[:3]}), "4 inputs and 3 values of 'Male'"),
         ((X, {"task": 3}), "values of 'task' of different shapes"),
         ((5, Y), "Received int as inputs"),
@@ -261,6 +262,16 @@ X, Y = np.zeros((4, 2), "float32"), np.zeros(4, int)
 def test_what_is_no_set_of_examples_is_named(data, message):
     with pytest.raises(DataError, match=message):
         datasets.Samples.of(data)
+
+
+@pytest.mark.parametrize("x", [{"a": X, "b": X + 1}, (X, X + 1)])
+def test_several_inputs_are_examples_of_one_set(x):
+    samples = datasets.Samples.of((x, {"task": Y, "Male": Y + 1}))
+    assert len(samples) == 4
+    assert [array.shape for array in samples[1:3].x.arrays.values()] == [(2, 2), (2, 2)]
+    (batch, _), *_ = datasets.batches(samples, 3).as_numpy_iterator()
+    assert [array.tolist() for array in batch.values()] == [X[:3].tolist(), (X[:3] + 1).tolist()]
+    assert len(datasets.Samples.of(datasets.batches(samples, 3))) == 4
 
 
 def test_epochs_in_one_stream_can_begin_in_the_middle():

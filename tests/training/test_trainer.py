@@ -252,9 +252,9 @@ def test_one_optimizer_for_both_is_refused():
         trainer.compile(optimizer=optimizer, adversary_optimizer=optimizer, loss="mse")
 
 
-def test_a_reconstruction_adversary_wants_images():
-    inputs = keras.Input((6,), name="x")
-    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(3, name="cut")(inputs)))
+def test_a_reconstruction_adversary_wants_pictures_of_one_size():
+    inputs = keras.Input((None, None, 1), name="x")
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D(name="cut")(inputs)))
     with pytest.raises(TrainingError, match="expects images"):
         kp.AdversarialTrainer(kp.partition(model, at="cut"), [kp.ReconstructionAdversary()])
 

@@ -18,6 +18,7 @@ from keras_privpart.auditing.attacks.linkage import LinkageAttack, Reconstructed
 from keras_privpart.auditing.attacks.reconstruction.autoencoder import AutoencoderAttack
 from keras_privpart.auditing.attacks.reconstruction.decoder import DecoderAttack
 from keras_privpart.auditing.attacks.reconstruction.deep_prior import DeepPriorAttack
+from keras_privpart.auditing.attacks.reconstruction.input_attacks import InputAttack, InputDecoderAttack, InputPosteriorAttack
 from keras_privpart.auditing.attacks.reconstruction.inversion import InversionAttack
 from keras_privpart.auditing.attacks.reconstruction.kernel_posterior import KernelPosteriorAttack
 from keras_privpart.auditing.attacks.reconstruction.learned_prior import LearnedPriorAttack
@@ -37,6 +38,9 @@ __all__ = [
     "DecoderAttack",
     "DeepPriorAttack",
     "Effort",
+    "InputAttack",
+    "InputDecoderAttack",
+    "InputPosteriorAttack",
     "InversionAttack",
     "KernelPosteriorAttack",
     "LearnedPriorAttack",

@@ -15,6 +15,7 @@ from keras_privpart.auditing.knowledge.images import as_images
 from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.scoring.evidence import Ranks
 from keras_privpart.datasets import TASK, Samples
+from keras_privpart.several_inputs import Inputs
 
 CANDIDATES = 100
 LOOKS = 48
@@ -48,7 +49,7 @@ class LinkageAttack(Attack):
         if not self.same_class:
             return None if len(samples) > 1 else "one victim has no other candidates"
         labels = samples.targets.get(TASK)
-        if labels is None or np.asarray(labels).size != len(samples):
+        if labels is None or isinstance(labels, Inputs) or np.asarray(labels).size != len(samples):
             return "the data do not say which class of the task an example is of"
         if len(np.unique(labels)) == len(samples):
             return "no two victims are of one class"

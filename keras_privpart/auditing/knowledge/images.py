@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.several_inputs import Inputs
 from keras_privpart.value_range import UNIT, pictures, resolved
 
 
-def not_images(x: np.ndarray) -> str | None:
+def not_images(x: Any) -> str | None:
     """Why inputs are no pictures; None if they are. A picture is `[height, width, channels]`."""
+    if isinstance(x, Inputs):
+        return f"the model takes several inputs ({', '.join(x.arrays)}), and decoders recover pictures of one input only"
     if x.ndim != 4:
         return f"the inputs have the shape {list(x.shape[1:])}, and decoders recover pictures [height, width, channels] only"
     return None
@@ -34,7 +38,7 @@ def as_images(samples: Samples) -> np.ndarray:
 def ranged(samples: Samples, partition: Partition, value_range: Sequence[float] | None) -> Samples:
     """Samples that know black and white, where they are pictures: by `value_range`, or else by what the model's front tells."""
     found, _ = resolved(partition.device, value_range, AuditError)
-    if found == UNIT or not_images(samples.x) is not None or samples.x.dtype == np.uint8:
+    if not_images(samples.x) is not None or found == UNIT or samples.x.dtype == np.uint8:
         return samples
     return replace(samples, value_range=found)
 

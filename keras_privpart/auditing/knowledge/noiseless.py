@@ -12,6 +12,7 @@ from keras_privpart.channels import GaussianChannel, QuantizeChannel
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.graphs.assembly import bypass
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import given_to
 
 _BATCH = 256
 
@@ -60,7 +61,7 @@ class Noiseless:
                 f"Received a partition of which no bits are known: {reason}. Expected one such channel on each tensor. Add it."
             )
         plain = bypass(partition.device, partition.channel)
-        parts = [_seen(plain, partition.channel, x[i : i + _BATCH]) for i in range(0, len(x), _BATCH)]
+        parts = [_seen(plain, partition.channel, given_to(plain, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
         tensors = [np.concatenate(column) for column in zip(*parts, strict=True)]
         stddev = None
         if isinstance(partition.channel[0], GaussianChannel):

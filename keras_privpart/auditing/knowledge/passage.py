@@ -16,6 +16,8 @@ from keras_privpart.auditing.knowledge.frames import frame
 from keras_privpart.channels.keyed_noise import by_strangers
 from keras_privpart.partitioning.graphs.assembly import bypass
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import given_to
+from keras_privpart.several_inputs import Inputs
 
 BATCH = 256
 _KEEP_BYTES, _KEEP_MOST = 1 << 30, 8
@@ -127,7 +129,7 @@ def _channel(chains: list[list[Any]], by: Drawing) -> Callable[..., Any]:
 def _compiled(half: Any, by: Drawing = nullcontext) -> Callable[[Any], Any]:
     """A half as a compiled function in inference mode; a callable that is no Keras model, as it is."""
     if not isinstance(half, keras.Model):
-        return half
+        return lambda x: half(x.arrays) if isinstance(x, Inputs) else half(x)
     specs = [tf.TensorSpec(t.shape, t.dtype) for t in half.inputs]
 
     @tf.function(input_signature=specs)
@@ -135,4 +137,4 @@ def _compiled(half: Any, by: Drawing = nullcontext) -> Callable[[Any], Any]:
         with by():
             return half(keras.tree.pack_sequence_as(half.input, list(tensors)), training=False)
 
-    return lambda x: run(*(tf.cast(t, spec.dtype) for t, spec in zip(keras.tree.flatten(x), specs, strict=True)))
+    return lambda x: run(*(tf.cast(t, spec.dtype) for t, spec in zip(keras.tree.flatten(given_to(half, x)), specs, strict=True)))

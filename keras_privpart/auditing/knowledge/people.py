@@ -14,6 +14,7 @@ import numpy as np
 from keras_privpart.auditing.knowledge.splits import FEWEST, Split
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
+from keras_privpart.several_inputs import joined
 
 SAME, DISJOINT = "same people", "disjoint people"
 
@@ -99,4 +100,4 @@ def whose(samples: Samples, group: str) -> np.ndarray:
 
 def _joined(first: Samples, second: Samples) -> Samples:
     targets = {key: np.concatenate([value, second.targets[key]]) for key, value in first.targets.items()}
-    return replace(first, x=np.concatenate([first.x, second.x]), targets=targets)
+    return replace(first, x=joined([first.x, second.x]), targets=targets)

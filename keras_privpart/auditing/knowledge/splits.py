@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from keras_privpart.auditing.knowledge.images import not_images
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
+from keras_privpart.several_inputs import Inputs, shapes_of
 
 NATURAL_DUPLICATES = 0.01
 FEWEST = 10
@@ -63,9 +65,9 @@ def split(train: Samples, test: Samples, share: float, seed: int) -> Split:
     Raises:
         AuditError: the two differ in shape, overlap, or hold fewer than 10 examples.
     """
-    if train.x.shape[1:] != test.x.shape[1:]:
+    if shapes_of(train.x) != shapes_of(test.x):
         raise AuditError(
-            f"Received training inputs of shape {list(train.x.shape[1:])} and test inputs of shape {list(test.x.shape[1:])}; expected one "
+            f"Received training inputs of shape {shapes_of(train.x)} and test inputs of shape {shapes_of(test.x)}; expected one "
             "shape. Prepare both alike."
         )
     known, victims = _digests(train.x), _digests(test.x)
@@ -92,9 +94,9 @@ def seen_in_training(train: Samples, test: Samples, trained_on: Samples) -> Seen
     Raises:
         AuditError: the shapes differ, or more than 1 % of the victims are among them: a model answers otherwise for what it has seen.
     """
-    if trained_on.x.shape[1:] != test.x.shape[1:]:
+    if shapes_of(trained_on.x) != shapes_of(test.x):
         raise AuditError(
-            f"Received trained_on of shape {list(trained_on.x.shape[1:])} and victims of shape {list(test.x.shape[1:])}; expected one. "
+            f"Received trained_on of shape {shapes_of(trained_on.x)} and victims of shape {shapes_of(test.x)}; expected one. "
             "Give the examples as the model was given them."
         )
     seen = set(_digests(trained_on.x))
@@ -107,8 +109,10 @@ def seen_in_training(train: Samples, test: Samples, trained_on: Samples) -> Seen
     return counts
 
 
-def _digests(x: np.ndarray) -> list[bytes]:
+def _digests(x: Any) -> list[bytes]:
     """One hash per example; bytes and floats of the same picture have the same."""
+    if isinstance(x, Inputs):
+        return [b"".join(parts) for parts in zip(*(_digests(array) for array in x.arrays.values()), strict=True)]
     scale = np.float32(255 if x.dtype == np.uint8 and not_images(x) is None else 1)
     rows = x.astype("float32") / scale if x.dtype == np.uint8 or np.issubdtype(x.dtype, np.floating) else x
     return [hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest() for row in rows]

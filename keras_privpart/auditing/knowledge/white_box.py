@@ -53,4 +53,5 @@ class Inside:
         halves = (self.partition.device, self.partition.server)
         if not all(isinstance(half, keras.Model) for half in halves):
             return False
-        return all(keras.backend.is_float_dtype(t.dtype) for t in keras.tree.flatten(self.partition.device.input))
+        inputs = keras.tree.flatten(self.partition.device.input)
+        return len(inputs) == 1 and keras.backend.is_float_dtype(inputs[0].dtype)

@@ -34,7 +34,7 @@ class Compared:
         return [
             [f"{self.kind}: strongest attack", *(r.name for r in both), ""],
             *(
-                [f"{text.SCORES[score]}, {side}", *("" if s is None else text.score_text(score, s) for s in pair), ""]
+                [f"{text.SCORES.get(score, score)}, {side}", *("" if s is None else text.score_text(score, s) for s in pair), ""]
                 for side, pair in tables.items()
             ),
             ["leakage", *(text.leakage_text(r.leakage) for r in both), _VERDICTS[self.apart]],

@@ -44,7 +44,9 @@ def render(report: AuditReport, *, pictures: bool = True) -> str:
         sections=[_section(report, kind) for kind in report.kinds],
         pictures=_picture_rows(report) if pictures else None,
         withheld=report.pictures is not None and not pictures,
-        accuracies=[("defended", report.defended_accuracy), ("undefended", report.reference_accuracy)],
+        accuracies=[]
+        if report.utilities and report.defended_accuracy is None
+        else [("defended", report.defended_accuracy), ("undefended", report.reference_accuracy)],
         trade_offs=[(kind, plot) for kind in report.kinds if (plot := plots.trade_off(report, kind)) is not None],
         threat=_paragraphs(report.threat_model.describe()),
         interval=WHAT_THE_INTERVAL_IS,
@@ -72,7 +74,7 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
         "best": best,
         "max_leakage": report.max_leakage(kind),
         "rows": [_row(r, best, scores) for r in report.of(kind)],
-        "scores": [text.SCORES[name] for name in scores],
+        "scores": [text.SCORES.get(name, name) for name in scores],
         "curves": plots.curves(best),
         "confusions": plots.confusions(best),
     }
@@ -81,6 +83,8 @@ def _section(report: AuditReport, kind: str) -> dict[str, Any]:
 def _title(report: AuditReport, kind: str, best: AttackResult) -> str:
     if kind == RECONSTRUCTION:
         return "Reconstruction of the input"
+    if kind.startswith(RECONSTRUCTION):
+        return kind.capitalize()
     return kind.capitalize() if best.headline == "rank_1" else f"Inference of {text.attribute(report, kind)}"
 
 

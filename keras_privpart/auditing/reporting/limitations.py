@@ -14,6 +14,7 @@ from keras_privpart.auditing.knowledge.splits import Seen, Split
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.intervals import Score
 from keras_privpart.datasets import TASK
+from keras_privpart.partitioning.input_kind import PICTURE, SIGNAL, TABLE, TOKENS, InputKind
 from keras_privpart.threat_model import ThreatModel
 
 SMALL_TEST = 1000
@@ -40,7 +41,7 @@ def not_tested(
             for family in threat_model.attacks()
             if family not in families
         ),
-        *(["reconstruction of the input"] if RECONSTRUCTION not in kinds else []),
+        *(["reconstruction of the input"] if not any(kind.startswith(RECONSTRUCTION) for kind in kinds) else []),
         "attackers who change what the device computes",
         f"attributes other than {', '.join(attributes)}" if attributes else "private attributes: none was named",
         *(
@@ -61,8 +62,16 @@ def notes(
     judged: float | None,
     tested: Sequence[Attack],
     budgets: Sequence[int | None],
+    inputs: Sequence[InputKind] = (),
+    measured: bool = False,
 ) -> tuple[str, ...]:
-    """What a reader must know to judge the numbers, each a sentence; `judged` is how often the judge of reconstructions is right."""
+    """What a reader must know to judge the numbers, each a sentence.
+
+    Args:
+        judged: how often the judge of reconstructions is right.
+        inputs: of the model, where they are not one picture.
+        measured: whether there is another measure of the task than accuracy.
+    """
     found = []
     victims = len(data.victims)
     if victims < SMALL_TEST:
@@ -75,11 +84,25 @@ def notes(
         for b in budgets
         if b and b >= data.owned
     ]
-    if None in accuracy:
-        found.append(f'Task accuracy does not apply: it needs whole-number labels under "{TASK}" and one output [batch, classes].')
+    if None in accuracy and not measured:
+        found.append(
+            f'Nothing says how well the task is done: labels under "{TASK}" that fit the outputs are missing. Give them, or a metric=.'
+        )
     if any(attack.kind == RECONSTRUCTION for attack in tested):
-        found += _about_pictures(data.victims.x.shape, judged)
+        found += [] if inputs else _about_pictures(data.victims.x.shape, judged)
+    if any(attack.kind.startswith(RECONSTRUCTION) for attack in tested):
+        found += [f"The input {each.name!r} counts as {_WORDS[each.kind]}" for each in inputs]
     return tuple(found)
+
+
+_WORDS = {
+    PICTURE: "a picture: SSIM.",
+    SIGNAL: "a signal: signal-to-noise ratio of the reconstruction, from 0 dB for silence to 60 dB, and log-spectral distance in dB.",
+    TABLE: "a table: of numbers the explained variance, of categories (texts, truth values, at most 32 different whole numbers) the "
+    "accuracy; recovered is the mean over columns, where always naming the commonest category counts 0.",
+    TOKENS: "tokens: the share that is named at its place, and the share among the five best guesses. Tokens that the attackers' data "
+    "lack, or hold seldom, count as not recovered; padding, where the model masks it, does not count.",
+}
 
 
 def _about_training(data: Split, seen: Seen | None) -> str:

@@ -48,6 +48,7 @@ class AuditReport(Readable):
         repeats: whether two looks at the same input agree, so that more of them show no more.
         effort: of the attackers: `"updates"` to begin with, `"full_updates"` of an audit that is given no number of epochs, `"doublings"`
             at most, and whether it is `"low"`. Empty in reports of schema 2.
+        utilities: how else than by accuracy the task is measured, by name: defended and undefended; empty where accuracy says it.
         bits: how many cross, see `information.bits`; None where that is not known.
         identification: what the task of an open set is worth, see `audit(groups=)`; None for other tasks.
         subject: what was audited, in words: `"model"`, its name, `"date"`, of the audit, and `"defence"`. Empty in older reports.
@@ -81,12 +82,16 @@ class AuditReport(Readable):
     bits: Bits | None = None
     identification: Identification | None = None
     subject: Mapping[str, str] = field(default_factory=dict, compare=False)
+    utilities: Mapping[str, tuple[Score, Score]] = field(default_factory=dict)
     pictures: PictureRows | None = field(default=None, repr=False, compare=False)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What was attacked: `"reconstruction"` first, then the private attributes, as far as an attack was carried out."""
-        return tuple(dict.fromkeys(r.kind for r in sorted(self.results, key=lambda r: r.kind != RECONSTRUCTION)))
+        """What was attacked: `"reconstruction"` first (of several inputs, `"reconstruction of <name>"` each), then the private attributes.
+
+        As far as an attack was carried out.
+        """
+        return tuple(dict.fromkeys(r.kind for r in sorted(self.results, key=lambda r: not r.kind.startswith(RECONSTRUCTION))))
 
     @property
     def unseen(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ def contract_summary(report: AuditReport) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
         "task_accuracy": {name: None if score is None else _rounded(score.value) for name, score in accuracy.items()},
+        **({"task_utility": _utilities(report)} if report.utilities else {}),
         "decision": report.decision,
         "kinds": {kind: _kind(report, kind) for kind in report.kinds},
         "re_identification": {
@@ -47,6 +48,10 @@ def contract_summary(report: AuditReport) -> dict[str, Any]:
         "seeds": report.seeds,
         "victims": report.victims,
     }
+
+
+def _utilities(report: AuditReport) -> dict[str, dict[str, float | None]]:
+    return {name: {"defended": _rounded(a.value), "reference": _rounded(b.value)} for name, (a, b) in report.utilities.items()}
 
 
 def _kind(report: AuditReport, kind: str) -> dict[str, Any]:
@@ -95,6 +100,7 @@ def to_json(report: AuditReport) -> dict[str, Any]:
     plain = {f.name: getattr(report, f.name) for f in fields(report) if f.name not in ("pictures", "results")}
     for name in ("defended_accuracy", "reference_accuracy"):
         plain[name] = None if plain[name] is None else asdict(plain[name])
+    plain["utilities"] = {name: [asdict(score) for score in pair] for name, pair in report.utilities.items()}
     plain["threat_model"] = report.threat_model.to_json()
     plain["bits"] = None if report.bits is None else report.bits.to_json()
     plain["identification"] = None if report.identification is None else report.identification.to_json()
@@ -123,11 +129,12 @@ def from_json(data: Any) -> AuditReport:
         )
     if data["schema"] == READABLE[0]:
         data = _modern(data)
-    data = {"identification": None, "subject": {}, **data}  # earlier reports have neither
+    data = {"identification": None, "subject": {}, "utilities": {}, **data}  # earlier reports have none of them
     record: dict[str, Any] = {f.name: data.get(f.name) for f in fields(AuditReport) if f.name != "pictures"}
     try:
         for name in ("defended_accuracy", "reference_accuracy"):
             record[name] = None if record[name] is None else score_from(record[name])
+        record["utilities"] = {name: tuple(map(score_from, pair)) for name, pair in data["utilities"].items()}
         record["threat_model"] = ThreatModel.from_json(data["threat_model"])
         record["bits"] = None if data["bits"] is None else Bits.from_json(data["bits"])
         record["looks"] = tuple(data["looks"])

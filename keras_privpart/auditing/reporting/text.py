@@ -26,12 +26,29 @@ SCORES = {
     "mean_reciprocal_rank": "mean reciprocal rank",
     "chance": "chance",
     "majority_rate": "majority rate",
+    "explained_variance": "explained variance",
+    "recovered": "recovered share",
+    "top_1": "top-1 token recovery",
+    "top_5": "top-5 token recovery",
+    "unigram_1": "top-1 of the unigram guess",
+    "unigram_5": "top-5 of the unigram guess",
+    "snr": "SNR in dB",
+    "spectral": "log-spectral distance in dB",
 }
 
 
 # Where the words change.
 LITTLE, MUCH, NEARLY_ALL = 0.1, 0.35, 0.75
 COARSE = 0.4
+
+
+GOALS = {
+    "ssim": "recovers pictures",
+    "snr": "recovers signals",
+    "top_1": "recovers tokens",
+    "recovered": "recovers columns",
+    "rank_1": "names which of up to 100 candidates was sent",
+}
 
 
 def verdict(report: AuditReport, kind: str) -> str:
@@ -95,9 +112,9 @@ def _facts(report: AuditReport, kind: str, best: AttackResult) -> str:
     score, at = SCORES.get(best.headline, best.headline), best.boundary[best.headline].value
     of = f"the strongest of {count} attacks" if count > 1 else "the only attack"
     looks = f" after {best.looks} looks" if best.looks > 1 else ""
-    goal = "recovers pictures" if kind == RECONSTRUCTION else f"reads {attribute(report, kind)}"
-    if best.headline == "rank_1":
-        goal = "names which of up to 100 candidates was sent"
+    goal = GOALS.get(best.headline) or f"reads {attribute(report, kind)}"
+    if kind.startswith(f"{RECONSTRUCTION} of "):
+        goal += f" ({kind.removeprefix(f'{RECONSTRUCTION} of ')})"
     facts = f"From the boundary{looks}, {of} ({best.name}) {goal} at {score} {'at least ' if best.at_least else ''}{at:.3f}"
     beside = []
     if best.ceiling:
@@ -178,10 +195,16 @@ def accuracy_text(score: Score | None) -> str:
     return "not applicable" if score is None else f"{100 * score.value:.1f} % ({100 * score.low:.1f}–{100 * score.high:.1f})"
 
 
+def _valued(score: Score) -> str:
+    return f"{score.value:.4g} ({score.low:.4g}–{score.high:.4g})"
+
+
 def answer(report: AuditReport) -> str:
     """The report in a few sentences."""
     accuracies = f"{accuracy_text(report.defended_accuracy)} defended, {accuracy_text(report.reference_accuracy)} undefended"
-    lines = [f"Audit on {report.victims:,} test examples: task accuracy {accuracies}.", f"What crosses: {report.boundary}."]
+    others = [f"{name} {_valued(a)} defended, {_valued(b)} undefended" for name, (a, b) in report.utilities.items()]
+    measured = "; ".join([*([] if report.defended_accuracy is None and others else [f"accuracy {accuracies}"]), *others])
+    lines = [f"Audit on {report.victims:,} test examples: task {measured}.", f"What crosses: {report.boundary}."]
     lines += [f"- {attribute(report, kind)}: {verdict(report, kind)}" for kind in report.kinds]
     if not report.kinds:
         lines.append("No attack was carried out: this says nothing about privacy.")
@@ -194,6 +217,7 @@ def summary(report: AuditReport) -> str:
         f"Task accuracy on {report.victims:,} victims: defended {accuracy_text(report.defended_accuracy)}, "
         f"reference {accuracy_text(report.reference_accuracy)}",
         f"Boundary: {report.boundary}{_sent(report)}",
+        *(f"Task {name}: defended {_valued(a)}, reference {_valued(b)}" for name, (a, b) in report.utilities.items()),
         "",
     ]
     for kind in report.kinds:

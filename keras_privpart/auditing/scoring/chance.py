@@ -10,6 +10,7 @@ from keras_privpart.auditing.knowledge.images import as_images
 from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.evidence import Evidence, Guesses, Pictures, Ranks
 from keras_privpart.datasets import Samples
+from keras_privpart.several_inputs import Inputs
 
 _WELL_BELOW = 3.0  # standard errors of the AUC of a guesser
 
@@ -23,7 +24,7 @@ def chance(evidence: Evidence, known: Samples, victims: Samples) -> Evidence | N
     count = len(evidence)
     if isinstance(evidence, Guesses):
         return Guesses(evidence.truth, np.full_like(evidence.probabilities, 1 / evidence.probabilities.shape[1]))
-    if isinstance(evidence, Pictures):
+    if isinstance(evidence, Pictures) and not isinstance(victims.x, Inputs):
         truth = as_images(victims[:count])
         mean = np.mean(as_images(known), axis=0, keepdims=True)
         return Pictures.of(truth, np.repeat(mean, count, axis=0), 0).forgetful()
@@ -31,7 +32,7 @@ def chance(evidence: Evidence, known: Samples, victims: Samples) -> Evidence | N
         # The mean of 1 / rank over all ranks that the truth may have.
         reciprocal = [float(np.mean(1 / np.arange(1, n + 1))) for n in evidence.candidates]
         return Ranks(1 / evidence.candidates, np.array(reciprocal), evidence.candidates)
-    return None
+    return evidence.ignorant()
 
 
 def mirrored(side: Sequence[Sequence[Evidence]], among: np.ndarray) -> list[Sequence[Evidence]] | None:

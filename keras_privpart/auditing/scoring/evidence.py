@@ -27,6 +27,15 @@ class Evidence(ABC):
     def scores(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Every score by name, `[...]` for weights `[..., n]` (how often each victim counts), a number without."""
 
+    @property
+    def whole(self) -> float:
+        """What the headline's differences are measured by: 1 for scores from 0 to 1."""
+        return 1.0
+
+    def ignorant(self) -> Evidence | None:
+        """What there is to say of the same victims without seeing anything; None where the evidence itself cannot tell."""
+        return None
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All that there is to keep, by field; fields without a value are left out."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
@@ -161,6 +170,3 @@ class Regressions(Evidence):
         """The share of each property's variance that the answers explain, never below 0, by name, and the mean of all."""
         each = {str(n): metrics.explained(t, a, weights) for n, t, a in zip(self.names, self.truth.T, self.answers.T, strict=True)}
         return {"explained_variance": np.mean(list(each.values()), axis=0) if each else metrics.mean(np.zeros(len(self)), weights), **each}
-
-
-KINDS: dict[str, type[Evidence]] = {"Pictures": Pictures, "Guesses": Guesses, "Ranks": Ranks, "Regressions": Regressions}

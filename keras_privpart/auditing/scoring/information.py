@@ -17,6 +17,7 @@ from keras_privpart.channels import QuantizeChannel
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.several_inputs import Inputs
 
 CANDIDATES = 100
 DELTA = 1e-6
@@ -212,7 +213,8 @@ def _repeats(partition: Partition) -> bool:
 
 def _classes(samples: Samples) -> np.ndarray | None:
     """The task's labels `[n]`; None where there are none, or they are no classes."""
-    labels = np.asarray(samples.targets.get(TASK, np.zeros(0)))
+    given = samples.targets.get(TASK)
+    labels = np.zeros(0) if given is None or isinstance(given, Inputs) else np.asarray(given)
     if labels.size != len(samples) or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
         return None
     return labels.reshape(-1).astype("int64")

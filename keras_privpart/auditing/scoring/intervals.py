@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from keras_privpart.auditing.scoring.evidence import Evidence
 
 DECISION, ANSWER = "decision", "answer"
-RESAMPLES = 1000
+RESAMPLES, WHOLE_RESAMPLES = 1000, 100
 LEAKAGE_LIMIT = 1.5
 _CHUNK = 4_000_000  # weights held at a time
 
@@ -139,6 +139,22 @@ def score_of(per_seed: Sequence[np.ndarray], seed: int = 0, models: int = 1) -> 
     each = np.mean(per_seed, axis=1)
     means = each.reshape(models, -1).mean(axis=1)
     return Score(float(values.mean()), *_hull(drawn, means), tuple(each.tolist()), tuple(means.tolist()))
+
+
+def score_of_whole(measure: Callable[[np.ndarray], Sequence[float]], victims: int, seed: int = 0, models: int = 1) -> Score:
+    """Score and interval of what only all victims together have, such as an area under a curve: from 100 resamples.
+
+    Args:
+        measure: from the victims that are drawn, their rows, to the value for every attacker seed of every model, model by model.
+        victims: how many there are.
+        seed: of the resamples.
+        models: how many models there are.
+    """
+    rng = np.random.default_rng(seed)
+    each = np.asarray(measure(np.arange(victims)))
+    drawn = np.array([np.mean(measure(rng.integers(0, victims, victims))) for _ in range(WHOLE_RESAMPLES)])
+    means = each.reshape(models, -1).mean(axis=1)
+    return Score(float(means.mean()), *_hull(drawn, means), tuple(each.tolist()), tuple(means.tolist()))
 
 
 @dataclass(frozen=True)

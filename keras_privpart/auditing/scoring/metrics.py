@@ -14,8 +14,10 @@ import tensorflow as tf
 from keras_privpart.training.privacy_terms import objectives
 
 PSNR_CAP = 100.0
+SNR_CAP = 60.0
 FALSE_POSITIVES = 0.01
 _BATCH = 256
+_FRAME, _FEW = 256, 64  # samples of a frame; signals whose spectra are held at a time
 
 
 def ssim(truth: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -94,6 +96,56 @@ def majority_rate(truth: np.ndarray, weights: Any = None) -> np.ndarray:
     truth = np.asarray(truth)
     w = _weights(weights, len(truth))
     return np.max([w @ (truth == c) for c in np.unique(truth)], axis=0) / w.sum(axis=-1)
+
+
+def above_majority(truth: np.ndarray, share: np.ndarray, weights: Any = None) -> np.ndarray:
+    """Which part of the way from always answering the commonest class to always being right an accuracy is, in [0, 1]."""
+    usual = majority_rate(truth, weights)
+    room = 1 - usual
+    part: np.ndarray = np.where(room > 1e-9, np.maximum(0.0, (share - usual) / np.where(room > 1e-9, room, 1.0)), 0.0)[()]
+    return part
+
+
+def snr(truth: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Signal-to-noise ratio of reconstructed signals `[n, ...]` in decibels, per example `[n]`: power of the signal over that of the error.
+
+    From 0, which silence gets, to 60, which nobody hears the difference of.
+    """
+    axes = tuple(range(1, truth.ndim))
+    power = np.square(truth.astype("float64")).sum(axis=axes)
+    error = np.square(truth.astype("float64") - answers).sum(axis=axes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = 10 * np.log10(power / error)
+    found: np.ndarray = np.clip(np.where(error == 0, SNR_CAP, np.where(power == 0, 0.0, ratio)), 0.0, SNR_CAP)
+    return found
+
+
+def spectral_distance(truth: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Log-spectral distance of signals `[n, time, channels]` in decibels, per example `[n]`: 0 for a copy.
+
+    The root mean square, over frequencies, of the difference of the power spectra in decibels, averaged over frames of 256 samples (all
+    there are, where they are fewer), half of which overlap, and over channels. Power under 40 dB below the signal's mean counts as that.
+
+    References:
+        Gray and Markel, "Distance Measures for Speech Processing", IEEE Transactions on Acoustics, Speech, and Signal Processing 1976.
+    """
+    found = [_spectral(truth[i : i + _FEW], answers[i : i + _FEW]) for i in range(0, len(truth), _FEW)]
+    return np.concatenate(found)
+
+
+def _spectral(truth: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    spectra = [_spectra(signal.astype("float64")) for signal in (truth, answers)]
+    least = 1e-4 * spectra[0].mean(axis=(1, 2, 3), keepdims=True) + 1e-12
+    levels = [10 * np.log10(np.maximum(power, least)) for power in spectra]
+    return np.sqrt(np.square(levels[0] - levels[1]).mean(axis=3)).mean(axis=(1, 2))
+
+
+def _spectra(signals: np.ndarray) -> np.ndarray:
+    """Power `[n, frames, channels, frequencies]`."""
+    width = min(_FRAME, signals.shape[1])
+    frames = np.lib.stride_tricks.sliding_window_view(signals, width, axis=1)[:, :: max(1, width // 2)]
+    spectra: np.ndarray = np.square(np.abs(np.fft.rfft(frames * np.hanning(width + 2)[1:-1], axis=3)))
+    return spectra
 
 
 def auc(truth: np.ndarray, scores: np.ndarray, weights: Any = None) -> np.ndarray:

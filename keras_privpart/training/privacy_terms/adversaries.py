@@ -15,9 +15,11 @@ from keras_privpart.channels import PACKAGE
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.graphs.copying import copy_model
 from keras_privpart.partitioning.graphs.names import traceable
+from keras_privpart.partitioning.input_kind import PICTURE, Given, kinds_of
 from keras_privpart.training.privacy_terms import networks, objectives, replica_sums
 from keras_privpart.training.privacy_terms.checked_targets import Values, checked_classes, checked_pictures, checked_values
 from keras_privpart.training.privacy_terms.goals import Goal, Reversal
+from keras_privpart.training.privacy_terms.input_targets import InputTargets
 from keras_privpart.training.privacy_terms.schedules import Weight, checked_weight, weight_config
 from keras_privpart.value_range import checked_range, pictures, resolved
 
@@ -96,19 +98,26 @@ class Adversary(abc.ABC):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ReconstructionAdversary(Adversary):
-    """A decoder that reads the input image back from the boundary.
+    """A decoder that reads the input back from the boundary: a picture, a signal, a table, tokens, or several inputs at once.
+
+    What it minimises follows from the kind of input: for signals and numbers the mean squared error, each channel or column of unit
+    variance; for tokens and categories the cross-entropy; of several inputs each counts by the share that is recovered.
 
     Args:
         weight: see `Adversary`.
-        loss: `"mse"`, `"l1"`, `"ssim"` for 1 - SSIM, or `"ms-ssim"` for 1 - MS-SSIM.
+        loss: of a picture, where that is the only input: `"mse"`, `"l1"`, `"ssim"` for 1 - SSIM, or `"ms-ssim"` for 1 - MS-SSIM.
         size: of the decoder, `"small"`, `"medium"`, `"large"` or `"huge"` (`networks.decoder`).
         name: names its metrics.
         goal, optimizer, steps: see `Adversary`.
-        network: a model of your own instead, from the boundary (a list of tensors where there are several) to the image in [0, 1].
-            The trainer takes a copy of it with its weights.
+        network: a model of your own instead, from the boundary (a list of tensors where there are several) to the image in [0, 1]; for
+            all else to the predictions of all inputs in one row, `[batch, n]` (`input_targets.InputTargets`). The trainer takes a copy
+            of it with its weights.
         value_range: the least and the largest value of a pixel as the model takes it, such as (0, 255); by default what a `Rescaling` or
             `Normalization` at the model's front tells (`keras_privpart.value_range`), else [0, 1]. uint8 needs none. The images are
             scaled for the decoder, which answers in [0, 1], never for the model.
+        input: name of the input to read back where the model takes several; by default all.
+        input_kind: what the inputs hold, `"picture"`, `"signal"`, `"table"` or `"tokens"`, for all or by input name; by default as
+            `input_kind.kinds_of` infers it from the model.
 
     References:
         Chi et al., "Privacy Partitioning: Protecting User Data During the Deep Learning Inference Phase", arXiv 1812.02863, 2018.
@@ -127,6 +136,8 @@ class ReconstructionAdversary(Adversary):
         steps: int = 0,
         network: keras.Model | None = None,
         value_range: Sequence[float] | None = None,
+        input: str | None = None,
+        input_kind: Given = None,
     ) -> None:
         super().__init__(weight, name, goal, optimizer, steps)
         if loss not in self.LOSSES:
@@ -136,32 +147,56 @@ class ReconstructionAdversary(Adversary):
         self.network = network
         self.value_range = None if value_range is None else checked_range(value_range, TrainingError)
         self._range, self._is_inferred = resolved(None, self.value_range, TrainingError)
+        self.input = input
+        self.input_kind = input_kind if input_kind is None or isinstance(input_kind, str) else dict(input_kind)
+        self._targets: InputTargets | None = None  # of all but one picture
+
+    @property
+    def reads_picture(self) -> bool:
+        """Whether it reads back a single picture, which can be shown."""
+        return self._targets is None
 
     def meet(self, device: keras.Model) -> None:
         self._range, self._is_inferred = resolved(device, self.value_range, TrainingError)
+        kinds = kinds_of(device, self.input_kind, TrainingError)
+        alone = len(kinds) == 1 and kinds[0].kind == PICTURE and self.input in (None, kinds[0].name)
+        self._targets = None if alone else InputTargets(kinds, self.input, (self._range, self._is_inferred))
+        if not alone and not isinstance(self.goal, (Reversal, type(None))):
+            raise TrainingError(
+                f"Received goal={type(self.goal).__name__} for {self.name!r}, which reads back {', '.join(kind.name for kind in kinds)}; "
+                "expected Reversal() or None: the others are about a single picture."
+            )
 
     def check_values(self, x: Any, targets: Mapping[str, Any]) -> None:
-        first = next(iter(tf.nest.flatten(x)), None)
+        first = next(iter(tf.nest.flatten(x)), None) if self.reads_picture else None
         if isinstance(first, np.ndarray) and first.dtype.kind in "fi":
             pictures(first, self._range, self._is_inferred, TrainingError)
 
     def build(self, boundary_shapes: Shapes, input_shape: tuple[int | None, ...]) -> keras.Model:
+        if self._targets is not None:
+            if self.network is not None:
+                return _own_network(self.network, boundary_shapes, (self._targets.prediction_size,), self.name)
+            return self._targets.network(boundary_shapes, self.size, traceable(f"{self.name}_adversary"))
         if len(input_shape) != 3 or None in input_shape:
             raise TrainingError(
                 f"Received inputs of shape {list(input_shape)}; a ReconstructionAdversary expects images [height, width, channels] "
-                "of fixed size. Use an AttributeAdversary for other inputs."
+                "of fixed size. Resize pictures before the model."
             )
         if self.network is not None:
             return _own_network(self.network, boundary_shapes, input_shape, self.name)
         return networks.decoder(boundary_shapes, input_shape, self.size, name=traceable(f"{self.name}_adversary"))
 
     def target(self, x: Any, private: Mapping[str, Any]) -> Any:
+        if self._targets is not None:
+            return self._targets.of(x)
         image = tf.convert_to_tensor(tf.nest.flatten(x)[0])
         if image.dtype in (tf.uint8, tf.uint16):
             return tf.image.convert_image_dtype(image, tf.float32)
         return checked_pictures(image, self._range, self._is_inferred)
 
     def error(self, target: Any, prediction: Any) -> tf.Tensor:
+        if self._targets is not None:
+            return self._targets.error(target, prediction)
         prediction = tf.cast(prediction, tf.float32)
         if self.loss == "ssim":
             return 1.0 - objectives.ssim(target, prediction)
@@ -170,12 +205,14 @@ class ReconstructionAdversary(Adversary):
         return objectives.l1(target, prediction) if self.loss == "l1" else objectives.mse(target, prediction)
 
     def ignorant_error(self, target: Any) -> tf.Tensor:
+        if self._targets is not None:
+            return self._targets.ignorant_error(target)
         return self.error(target, tf.broadcast_to(replica_sums.batch_mean(target), tf.shape(target)))
 
     def get_config(self) -> dict[str, Any]:
         network = None if self.network is None else keras.saving.serialize_keras_object(self.network)
         own = {"loss": self.loss, "size": self.size, "network": network, "value_range": self.value_range and list(self.value_range)}
-        return {**self._base_config(), **own}
+        return {**self._base_config(), **own, "input": self.input, "input_kind": self.input_kind}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

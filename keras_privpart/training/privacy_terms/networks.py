@@ -21,7 +21,7 @@ from keras_privpart.errors import TrainingError
 Shape = Sequence[int | None]
 
 
-class _Budget(NamedTuple):
+class Budget(NamedTuple):
     """What a decoder of one size may spend."""
 
     channels: int  # of a convolution, at most
@@ -33,12 +33,12 @@ class _Budget(NamedTuple):
     refinements: int = 0  # times that the sum of both paths is looked at again
 
 
-_BUDGETS: dict[str, _Budget] = {
-    "small": _Budget(channels=16, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
-    "medium": _Budget(channels=32, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
-    "large": _Budget(channels=64, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
-    "deep": _Budget(channels=16, blocks=1, hidden=768, conv_macs=1_000_000, dense_weights=3_000_000, depth=3, refinements=2),
-    "huge": _Budget(channels=128, blocks=4, hidden=2048, conv_macs=20_000_000, dense_weights=20_000_000),
+BUDGETS: dict[str, Budget] = {
+    "small": Budget(channels=16, blocks=0, hidden=128, conv_macs=500_000, dense_weights=500_000),
+    "medium": Budget(channels=32, blocks=1, hidden=512, conv_macs=2_000_000, dense_weights=2_000_000),
+    "large": Budget(channels=64, blocks=2, hidden=1024, conv_macs=6_000_000, dense_weights=6_000_000),
+    "deep": Budget(channels=16, blocks=1, hidden=768, conv_macs=1_000_000, dense_weights=3_000_000, depth=3, refinements=2),
+    "huge": Budget(channels=128, blocks=4, hidden=2048, conv_macs=20_000_000, dense_weights=20_000_000),
 }
 _PROBES = ("linear", "mlp", "conv")
 _MIN_CHANNELS = 8
@@ -73,11 +73,11 @@ def decoder(boundary_shapes: Sequence[Shape], image_shape: Shape, size: str = "m
     Raises:
         TrainingError: no shapes, a free or empty dimension, an image shape that is none, or an unknown size.
     """
-    inputs = _inputs(boundary_shapes)
-    if size not in _BUDGETS:
-        raise TrainingError(f"Received the size {size!r}; expected one of {list(_BUDGETS)}. Choose one of them.")
-    budget, pixels = _BUDGETS[size], _image_shape(image_shape)
-    tensors = [_normalised(x) for x in inputs]
+    inputs = boundary_inputs(boundary_shapes)
+    if size not in BUDGETS:
+        raise TrainingError(f"Received the size {size!r}; expected one of {list(BUDGETS)}. Choose one of them.")
+    budget, pixels = BUDGETS[size], _image_shape(image_shape)
+    tensors = [normalised(x) for x in inputs]
     features = _conv_features(tensors, pixels, budget)
     guess = layers.Conv2D(pixels[2], 1, dtype="float32", name="conv_path")(features)
     picture = layers.Add(name="paths")([guess, _dense_path(tensors, pixels, budget)])
@@ -108,16 +108,16 @@ def probe(boundary_shapes: Sequence[Shape], units: int, kind: str = "mlp", name:
     Raises:
         TrainingError: no shapes, a free or empty dimension, no units, or an unknown kind.
     """
-    inputs = _inputs(boundary_shapes)
+    inputs = boundary_inputs(boundary_shapes)
     units = arguments.whole("units", units, TrainingError, advice="Give the number of classes.")
     if kind not in _PROBES:
         raise TrainingError(f"Received the kind {kind!r}; expected one of {list(_PROBES)}. Choose one of them.")
-    tensors = [_normalised(x) for x in inputs]
+    tensors = [normalised(x) for x in inputs]
     if kind == "conv":
         tensors = [_features(x) for x in tensors]
-    x = _flat(tensors)
+    x = flattened(tensors)
     if kind != "linear":
-        hidden = _units(256, _PROBE_WEIGHTS, x.shape[-1])
+        hidden = hidden_units(256, _PROBE_WEIGHTS, x.shape[-1])
         x = layers.Dropout(0.1, name="dropout")(layers.Dense(hidden, activation="relu", name="hidden")(x))
     if kind == "mlp":
         x = layers.Dense(128, activation="relu", name="hidden_2")(x)
@@ -135,7 +135,7 @@ def _image_shape(shape: Shape) -> tuple[int, int, int]:
     return known[0], known[1], known[2]
 
 
-def _inputs(shapes: Sequence[Shape]) -> list[Any]:
+def boundary_inputs(shapes: Sequence[Shape]) -> list[Any]:
     """One float input per shape; a scalar per example becomes a vector of one."""
     if not shapes:
         raise TrainingError("Received no boundary shapes; expected at least one. Give the shape of every tensor, without the batch.")
@@ -148,7 +148,7 @@ def _inputs(shapes: Sequence[Shape]) -> list[Any]:
     return [keras.Input(tuple(shape), name=f"z_{i}" if len(shapes) > 1 else "z") for i, shape in enumerate(shapes)]
 
 
-def _normalised(x: Any) -> Any:
+def normalised(x: Any) -> Any:
     """Zero mean and unit variance per channel: per feature for vectors and ids, per last axis for all else."""
     if len(x.shape) == 1:
         x = layers.Reshape((1,))(x)
@@ -156,12 +156,12 @@ def _normalised(x: Any) -> Any:
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-12, center=False, scale=False, dtype="float32")(x)
 
 
-def _flat(tensors: Sequence[Any]) -> Any:
+def flattened(tensors: Sequence[Any]) -> Any:
     flat = [x if len(x.shape) == 2 else layers.Flatten()(x) for x in tensors]
     return flat[0] if len(flat) == 1 else layers.Concatenate()(flat)
 
 
-def _units(most: int, weights: int, features: int) -> int:
+def hidden_units(most: int, weights: int, features: int) -> int:
     """Units of a hidden layer that sees `features` numbers in and out, within a number of weights."""
     return max(_MIN_HIDDEN, min(most, weights // features))
 
@@ -178,7 +178,7 @@ def _as_grid(x: Any) -> Any | None:
     return None
 
 
-def _conv_features(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: _Budget) -> Any:
+def _conv_features(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: Budget) -> Any:
     height, width, _ = image_shape
     most = max(_MIN_CHANNELS, min(budget.channels, _CHANNELS_A_PIXEL * min(height, width)))
 
@@ -193,7 +193,7 @@ def _conv_features(tensors: Sequence[Any], image_shape: tuple[int, int, int], bu
     gridless = [x for x, g in zip(tensors, found, strict=True) if g is None]
     if gridless:
         h, w = math.ceil(height / 4), math.ceil(width / 4)
-        flat = _flat(gridless)
+        flat = flattened(gridless)
         depth = max(1, min(most, budget.dense_weights // (h * w * flat.shape[-1])))
         grids.append(layers.Reshape((h, w, depth))(layers.Dense(h * w * depth, activation="relu")(flat)))
     # All grids meet on the coarsest one; each comes back at full resolution.
@@ -222,9 +222,9 @@ def _resized(x: Any, height: int, width: int) -> Any:
     return layers.Resizing(height, width, interpolation="bilinear", antialias=x.shape[1] > height or x.shape[2] > width)(x)
 
 
-def _dense_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: _Budget) -> Any:
-    flat, pixels = _flat(tensors), math.prod(image_shape)
-    units = _units(budget.hidden, budget.dense_weights, flat.shape[-1] + pixels + (budget.depth - 1) * budget.hidden)
+def _dense_path(tensors: Sequence[Any], image_shape: tuple[int, int, int], budget: Budget) -> Any:
+    flat, pixels = flattened(tensors), math.prod(image_shape)
+    units = hidden_units(budget.hidden, budget.dense_weights, flat.shape[-1] + pixels + (budget.depth - 1) * budget.hidden)
     x = layers.Dense(units, activation="relu", name="dense_hidden")(flat)
     for _ in range(budget.depth - 1):
         x = layers.Add()([x, layers.Dense(units, activation="relu")(x)])

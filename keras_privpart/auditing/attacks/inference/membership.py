@@ -15,6 +15,7 @@ from keras_privpart.auditing.knowledge.views import View
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
+from keras_privpart.several_inputs import joined
 
 MEMBER = "member"
 
@@ -99,5 +100,5 @@ def _joined(parts: Sequence[Samples], rng: np.random.Generator) -> Samples:
     keys = set(parts[0].targets) & set(parts[1].targets)
     targets = {key: np.concatenate([p.targets[key] for p in parts]) for key in sorted(keys)}
     targets[MEMBER] = np.concatenate([np.full(len(p), i) for i, p in enumerate(parts)])
-    whole = replace(parts[0], x=np.concatenate([p.x for p in parts]), targets=targets)
+    whole = replace(parts[0], x=joined([p.x for p in parts]), targets=targets)
     return whole[rng.permutation(len(whole))]
