@@ -13,6 +13,7 @@ from keras_privpart.datasets.columns import Arrays, Columns, Request, divided
 from keras_privpart.datasets.samples import TASK, Dataset, Samples
 from keras_privpart.errors import DataError
 from keras_privpart.named_function import called
+from keras_privpart.several_inputs import Inputs
 
 ENDING = ".npz"
 _RETURNS = (
@@ -78,6 +79,12 @@ def _columns_of(request: Request, data: Any) -> dict[str, np.ndarray]:
         samples = Samples.of(tuple(data) if isinstance(data, list) else data)
     except DataError as error:
         raise DataError(f"{request.name}: {error} A function returns {_RETURNS}.") from error
+    several = [*([samples.x] if isinstance(samples.x, Inputs) else []), *(v for v in samples.targets.values() if isinstance(v, Inputs))]
+    if several:
+        raise DataError(
+            f"{request.name}: received {', '.join(several[0].arrays)} side by side; commands take one input, and one label of the task. "
+            "Train and audit such a model in Python, or join them."
+        )
     return {**{key: np.asarray(value) for key, value in samples.targets.items()}, "x": _single(samples.x)}
 
 

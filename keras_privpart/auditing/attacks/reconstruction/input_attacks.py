@@ -24,7 +24,7 @@ from keras_privpart.several_inputs import Inputs, arrays_of
 from keras_privpart.training.privacy_terms.input_heads import InputHead
 
 _TOGETHER = 64  # victims answered at a time: scores of every token at every place are large
-_CHECKED = 96
+_CHECKED, _FEWEST = 96, 4
 _MOST = 4096  # of the attacker's examples that the posterior weighs
 _VARIANCES = np.geomspace(1 / 32, 32, 11)
 
@@ -147,7 +147,7 @@ class InputPosteriorAttack(InputAttack):
         own = self._values(mine)
         self._coding = coding_of(self.of, own)
         self._codes = codes = _codes(view, held_out.x)
-        self._centres, self._rows = codes.centres(view, mine.x, LOOKS), self._coding.rows(own)
+        self._centres, self._rows = codes.centres(view, mine.x, max(_FEWEST, LOOKS // view.looks)), self._coding.rows(own)
         self._variance = self._chosen(view.see(held_out.x[:_CHECKED]), held_out[:_CHECKED])
 
     def _predicted(self, seen: Sequence[np.ndarray]) -> np.ndarray:
