@@ -168,7 +168,7 @@ def intended(
     check_pair(parts, train, test)
     classes = {TASK: count_classes(parts.model), **choosing.classes_of(private, train, test)}
     started, start = choosing.trained_already(parts.model, test, trained)
-    defence, named = _defence(recipe, train.x, classes, private, value_range)
+    defence, named = _defence(recipe, classes, private, value_range)
     defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=isinstance(recipe, Defence))
     how = replace(training, initial="pretrained" if started else None)
     return Intention(parts, train, test, private, how, defence, (start, cut, narrow, named))
@@ -184,13 +184,13 @@ def _cut(model: Any, at: At) -> tuple[Partition, Choice]:
 
 
 def _defence(
-    recipe: str | Defence | None, x: np.ndarray, classes: dict[str, int], private: tuple[str, ...], value_range: Sequence[float] | None
+    recipe: str | Defence | None, classes: dict[str, int], private: tuple[str, ...], value_range: Sequence[float] | None
 ) -> tuple[Defence, Choice]:
     if isinstance(recipe, Defence):
         return recipe, choosing.given_recipe("a defence of your own")
     if recipe is not None:
         return recipes.named(recipe, classes, private, value_range), choosing.given_recipe(recipe)
-    name, choice = choosing.recipe_for(x, private)
+    name, choice = choosing.recipe_for(private)
     return recipes.named(name, classes, private, value_range), choice
 
 

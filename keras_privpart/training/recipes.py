@@ -68,6 +68,7 @@ def bits(
     weight: float = 0.05,
     activation: str = "softmax",
     frozen: bool = False,
+    private: Private | None = None,
 ) -> Defence:
     """Ours against whoever names the input among others of its class: few features that compete, noise, few bits beyond the class.
 
@@ -83,10 +84,12 @@ def bits(
         weight: of each bit above it; 0 for no bound.
         activation: of the features that cross (`with_bottleneck`).
         frozen: whether the same input sends the same at every look (`GaussianChannel`).
+        private: attributes to hide as well, each with how many classes it has: where the class tells of them, they are not in the bound.
     """
     rate = [BitsBeyondClass(classes, stddev=noise, target=target, weight=weight)] if weight else []
     return Defence(
-        channel=GaussianChannel(noise, frozen=frozen),
+        _readers(private or {}),
+        GaussianChannel(noise, frozen=frozen),
         regularizers=rate,
         bottleneck=bottleneck,
         bottleneck_activation="linear" if bottleneck is None else activation,
@@ -206,7 +209,7 @@ _BY_NAME: dict[str, Callable[[int, Private], Defence]] = {
     "undefended": lambda classes, private: undefended(),
     "reconstruction": lambda classes, private: reconstruction(private),
     "reconstruction-distilled": lambda classes, private: reconstruction(private, distilled=True),
-    "bits": lambda classes, private: bits(classes, max(16, classes)),
+    "bits": lambda classes, private: bits(classes, max(16, classes), private=private),
     "attribute": lambda classes, private: attribute(private),
     "attribute-distilled": lambda classes, private: attribute(private, distilled=True),
     "bottleneck-and-noise": lambda classes, private: bottleneck_and_noise(),

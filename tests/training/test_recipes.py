@@ -42,6 +42,7 @@ def test_ours_is_made_of_its_parts():
     assert not recipes.bits(3, weight=0).regularizers
     assert recipes.bits(3, bottleneck=None).bottleneck_activation == "linear"
     assert recipes.competing_features(4).bottleneck_activation == recipes.bits(3).bottleneck_activation == "softmax"
+    assert [a.name for a in recipes.bits(3, private={"Male": 2}).adversaries] == ["Male"]
     assert [a.name for a in recipes.attribute({"Male": 2, "Young": 2}).adversaries] == ["Male", "Young"]
 
 
