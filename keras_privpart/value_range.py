@@ -133,7 +133,7 @@ def _before_rescaling(layer: keras.layers.Rescaling) -> Range | None:
         got = [scale * value + offset for value in candidate]
         if any(np.allclose(got, target, atol=0.02) for target in _TARGETS):
             return candidate
-    return BYTES if scale * 255 < 8 else None  # a scale for bytes with an offset of its own, such as a mean
+    return BYTES if 0 < scale * 255 < 8 else None  # a scale for bytes with an offset of its own, such as a mean
 
 
 def _before_normalization(layer: keras.layers.Normalization) -> Range | None:

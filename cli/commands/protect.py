@@ -28,7 +28,7 @@ from ..run_training import train_intended
 )
 @click.option("--recipe", type=click.Choice(RECIPES), help="How to train.  [default: chosen]")
 @click.option("--trained/--untrained", default=None, help="Whether MODEL is trained.  [default: by its accuracy]")
-@click.option("--epochs", type=click.IntRange(min=1), default=10, help="Of the training.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Of the training.  [default: 10, of few examples so many as make 2,000 steps]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Of Adam, falling along a cosine.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind.")
@@ -67,7 +67,7 @@ def protect(
       privpart-keras protect mine.keras --data mnist --out runs/mnist
     """
     run_folder.check_new(out, overwrite)
-    training = {**{name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate")}, "seed": seed}
+    training = {**{name: options.pop(name) for name in ("batch_size", "learning_rate")}, "seed": seed}
     source = data_source(options)
     assert source is not None  # the option is required
     loaded = load_model(model)
@@ -87,6 +87,7 @@ def protect(
         recipe=recipe,
         trained=trained,
         value_range=source.value_range,
+        epochs=options.pop("epochs"),
         training=Recipe(**training),
         auditing={**attacked, "attacks": attacks or "standard", **({"looks": looks} if looks else {})},
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from scipy.special import softmax
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from keras_privpart import arguments
@@ -21,6 +23,7 @@ OVER = ("place", "example")
 EXPAND = ("linear", "dense", "convolutions")
 ACTIVATIONS = ("linear", "tanh", "softmax")
 _ROUNDING = 1e-5  # of float32 boundaries
+_LEAD = 3.0
 
 
 def narrowed(
@@ -36,11 +39,6 @@ def narrowed(
     arguments.choice("over", over, OVER, CutError)
     arguments.choice("expand", expand, EXPAND, CutError)
     arguments.choice("activation", activation, ACTIVATIONS, CutError)
-    if examples is not None and activation != "linear":
-        raise CutError(
-            f"Received examples with activation={activation!r}; expected one of the two: principal components start a linear bottleneck. "
-            "Leave the examples out."
-        )
     outputs = keras.tree.flatten(parts.device.output)
     flat_ones = [list(z.shape) for z in outputs if _narrows(z) and len(z.shape) != 4]
     if expand == "convolutions" and flat_ones:
@@ -67,7 +65,8 @@ def narrowed(
         narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
         down, up = _pair(narrow, features, suffix, expand, z.shape[1:] if flat else None, activation)
         if seen is not None:
-            _to_principal(down, up, seen[i])
+            start = _to_clusters if activation == "softmax" else _to_principal
+            start(down, up, seen[i].reshape(-1, down.kernel.shape[0]).astype("float64"))
         squeezed.append(down.name)
         wide = up(down(narrow))
         expanded.append(keras.layers.Reshape(z.shape[1:], name=f"bottleneck_shape{suffix}", dtype=z.dtype)(wide) if flat else wide)
@@ -107,12 +106,10 @@ def _pair(z: Any, features: int, suffix: str, expand: str, grid: tuple[int, ...]
     return down, up
 
 
-def _to_principal(down: Squeeze, up: Expand, seen: np.ndarray) -> None:
+def _to_principal(down: Squeeze, up: Expand, rows: np.ndarray) -> None:
     """Starts the pair at the principal components of what crossed: features of mean 0 and variance 1, and the least squares way back."""
     features = down.units
-    rows = seen.reshape(-1, down.kernel.shape[0]).astype("float64")
-    if len(rows) <= features:
-        raise CutError(f"Received examples with {len(rows)} rows for {features} features; expected more. Give more examples.")
+    _enough(rows, features)
     components = PCA(features, random_state=0).fit(rows)
     spread = np.sqrt(components.explained_variance_)
     varied = int((spread > _ROUNDING * spread[0]).sum())
@@ -126,6 +123,32 @@ def _to_principal(down: Squeeze, up: Expand, seen: np.ndarray) -> None:
     down.bias.assign(-components.mean_ @ kernel)
     up.kernel.assign(components.components_ * spread[:, None])
     up.bias.assign(components.mean_)
+
+
+def _to_clusters(down: Squeeze, up: Expand, rows: np.ndarray) -> None:
+    """Starts a pair whose features compete at clusters of what crossed, each feature the likeness to one of them.
+
+    `softmax(x @ c / t - |c|^2 / 2 t)` over centres c is `softmax(-|x - c|^2 / 2 t)`; t lets the nearest lead the second by `_LEAD` in the
+    logits, in the median. The way back is by least squares from the features as a channel normalises them.
+    """
+    features = down.units
+    _enough(rows, features)
+    found = KMeans(features, n_init=1, random_state=0).fit(rows)
+    centres, nearest = found.cluster_centers_, np.sort(found.transform(rows) ** 2, axis=1)
+    spread = max(float(np.median(nearest[:, 1] - nearest[:, 0])) / (2 * _LEAD), 1e-12) if features > 1 else 1.0
+    kernel, bias = centres.T / spread, -np.square(centres).sum(axis=1) / (2 * spread)
+    down.kernel.assign(kernel)
+    down.bias.assign(bias)
+    codes = softmax(rows @ kernel + bias, axis=1)
+    codes = (codes - codes.mean(axis=0)) / np.maximum(codes.std(axis=0), _ROUNDING)
+    mean = rows.mean(axis=0)
+    up.kernel.assign(np.linalg.lstsq(codes, rows - mean, rcond=None)[0])
+    up.bias.assign(mean)
+
+
+def _enough(rows: np.ndarray, features: int) -> None:
+    if len(rows) <= features:
+        raise CutError(f"Received examples with {len(rows)} rows for {features} features; expected more. Give more examples.")
 
 
 def _through(server: keras.Model, tensors: list[Any]) -> Any:

@@ -142,12 +142,13 @@ def with_bottleneck(
             a hidden layer; `"convolutions"`, for pictures, transposed ones where the features are those of the whole example. What the
             last two add to the linear map starts at 0: the new model begins where the linear one does, and has room to learn.
         activation: of the features that cross: `"linear"`; `"tanh"`, which bounds each; `"softmax"`, which makes them compete, so that
-            inputs of one class cross as nearly the same and the bits beyond the class can be bounded at little cost. Not with `examples`.
+            inputs of one class cross as nearly the same and the bits beyond the class can be bounded at little cost. With `examples`
+            these start as likenesses to clusters of what crosses, and the way back from them as a normalising channel gives them.
 
     Raises:
         CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the
-            example, a tensor of open size; convolutions of what is no picture; with `examples`, too few, a boundary that varies in
-            fewer directions than `features`, or an activation.
+            example, a tensor of open size; convolutions of what is no picture; with `examples`, too few, or a boundary that varies
+            in fewer directions than `features`.
 
     Example:
         >>> parts = with_bottleneck(partition(model, at="conv2"), 8)

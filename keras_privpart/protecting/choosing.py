@@ -19,6 +19,7 @@ BOTTLENECK = 32  # where the recipe names no number of its own
 _LEARNED = 0.25  # of the way from a guess to always right; untrained networks come to a tenth of it, by luck to twice that
 _SHOWN = 256  # examples by which the directions are counted in which a boundary varies
 _ROUNDING = 1e-4  # of a float32 boundary, with a margin
+_STEPS = 2000
 _GIVEN = "you asked for it"
 
 
@@ -100,6 +101,11 @@ def _directions(z: np.ndarray) -> int:
     rows = z.reshape(len(z), -1).astype("float64")
     spread = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)
     return int((spread > _ROUNDING * max(spread[0], 1e-12)).sum())
+
+
+def enough_epochs(examples: int, batch_size: int) -> int:
+    """Ten, and of few examples so many as make 2,000 steps: a narrow boundary behind noise takes so long to learn."""
+    return max(10, math.ceil(_STEPS / math.ceil(examples / batch_size)))
 
 
 def recipe_for(private: Sequence[str]) -> tuple[str, Choice]:

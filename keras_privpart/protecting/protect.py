@@ -63,7 +63,7 @@ def protect(
     bottleneck: Bottleneck = "auto",
     recipe: str | Defence | None = None,
     trained: bool | None = None,
-    epochs: int = 10,
+    epochs: int | None = None,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -95,7 +95,8 @@ def protect(
         bottleneck: features that cross in all; None for as many as at the cut.
         recipe: a name of `recipes.NAMES`, or a `Defence` of your own.
         trained: whether the model is trained already, where its accuracy should not decide.
-        epochs, batch_size, learning_rate, seed: of the training, as in `Recipe`.
+        epochs: of the training; None for 10, and of few examples for so many as make 2,000 steps.
+        batch_size, learning_rate, seed: of the training, as in `Recipe`.
         seeds, attacks, looks: of the audit, as for `audit`.
         attack_epochs: `epochs` of `audit`.
         value_range: black and white of pictures as the model takes them, by default what its front tells (`keras_privpart.value_range`).
@@ -124,7 +125,8 @@ def protect(
         recipe=recipe,
         trained=trained,
         value_range=value_range,
-        training=Recipe(epochs, batch_size, learning_rate, seed=seed),
+        epochs=epochs,
+        training=Recipe(batch_size=batch_size, learning_rate=learning_rate, seed=seed),
         auditing=wanted,
     )
     pair = plan.trained(progress)
@@ -150,6 +152,7 @@ def intended(
     recipe: str | Defence | None,
     trained: bool | None,
     value_range: Sequence[float] | None = None,
+    epochs: int | None = None,
     training: Recipe,
     auditing: dict[str, Any],
 ) -> Intention:
@@ -170,7 +173,8 @@ def intended(
     started, start = choosing.trained_already(parts.model, test, trained)
     defence, named = _defence(recipe, classes, private, value_range)
     defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=isinstance(recipe, Defence))
-    how = replace(training, initial="pretrained" if started else None)
+    epochs = choosing.enough_epochs(len(train), training.batch_size) if epochs is None else epochs
+    how = replace(training, epochs=epochs, initial="pretrained" if started else None)
     return Intention(parts, train, test, private, how, defence, (start, cut, narrow, named))
 
 

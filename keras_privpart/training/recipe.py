@@ -178,7 +178,9 @@ def _fit(
 ) -> tuple[Partition, dict[str, list[float]]]:
     """One of the two trainings: the trained copy, and its logs per epoch."""
     keras.utils.set_random_seed(recipe.seed)
-    trainer = _trainer(_narrowed(_own(parts), defence, train, teacher), recipe, defence, train, initial, teacher)
+    trainer = _trainer(
+        _narrowed(_own(parts), defence, train, teacher is not None or initial == "pretrained"), recipe, defence, train, initial, teacher
+    )
     restarts = [] if defence.restart_every is None else [RestartAdversaries(defence.restart_every, recipe.seed)]
     kept = next((callback for callback in callbacks if isinstance(callback, Checkpoints)), None)
     done = 0 if kept is None else kept.done
@@ -227,11 +229,11 @@ def _steps(train: Samples, recipe: Recipe) -> int:
     return -(-len(train) // recipe.batch_size)
 
 
-def _narrowed(parts: Partition, defence: Defence, train: Samples, teacher: Partition | None) -> Partition:
-    """With the defence's bottleneck; of a trained model at its principal components."""
+def _narrowed(parts: Partition, defence: Defence, train: Samples, trained: bool) -> Partition:
+    """With the defence's bottleneck; of a trained model it starts at what crosses."""
     if defence.bottleneck is None:
         return parts
-    examples = None if teacher is None or defence.bottleneck_activation != "linear" else train.x[:_EXAMPLES]
+    examples = train.x[:_EXAMPLES] if trained else None
     over, activation = defence.bottleneck_over, defence.bottleneck_activation
     return with_bottleneck(parts, defence.bottleneck, over, examples, defence.expand, activation)
 

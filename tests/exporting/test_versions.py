@@ -95,7 +95,7 @@ def test_versions_that_cannot_be_added(parts, root, arguments, error, text):
 def staged(root, version=3):
     """Folders of a version as an export writes them, beside the bundle: the newest one's under another number."""
     stage, newest = root.parent / "stage", Contract.load(root)
-    for side in ("device", "server"):
+    for side in ("device", "server", "report"):
         shutil.copytree(root / side / str(newest.version), stage / side / str(version))
     files = {path.replace("/2/", f"/{version}/"): record for path, record in newest.files.items()}
     contract = type(newest)(**{**vars(newest), "version": version, "files": files}).with_fingerprint()

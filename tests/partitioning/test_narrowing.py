@@ -118,7 +118,7 @@ def test_it_loads_in_a_process_that_knows_nothing_of_it(tmp_path):
     code = "import sys; from keras_privpart import Partition; print(Partition.load(sys.argv[1]).boundary)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "parts")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "3, 3, 2" in done.stdout
+    assert "3x3x2" in done.stdout
 
 
 def test_a_channel_goes_on_top():
@@ -135,7 +135,6 @@ def test_a_channel_goes_on_top():
         (lambda p: with_bottleneck(p, 2, over="pixel"), "over='pixel'; expected one of place, example"),
         (lambda p: with_bottleneck(p, 2, expand="wide"), "expand='wide'; expected one of linear, dense, convolutions"),
         (lambda p: with_bottleneck(p, 2, activation="relu"), "activation='relu'; expected one of linear, tanh, softmax"),
-        (lambda p: with_bottleneck(p, 2, examples=X, activation="softmax"), "examples with activation='softmax'; expected one of the two"),
         (lambda p: with_bottleneck(p, 2, expand="convolutions"), r"convolutions' for a boundary \[\[None, 5\]\]; expected \[batch, height"),
         (lambda p: with_bottleneck(p.with_channel(GaussianChannel(0.5)), 2), "expected a plain one"),
     ],
@@ -194,3 +193,24 @@ def test_features_that_compete_sum_to_one_and_come_back_from_a_file(tmp_path):
 def test_tanh_bounds_each_feature():
     parts = with_bottleneck(pictures(), 2, activation="tanh")
     assert np.abs(np.asarray(parts.device(100 * X))).max() <= 1
+
+
+def test_features_that_compete_start_as_likenesses_to_clusters_of_what_crosses():
+    rng = np.random.default_rng(2)
+    kinds = rng.uniform(size=(4, 8, 8, 1))
+    which = rng.integers(0, 4, 200)
+    x = (kinds[which] + 0.01 * rng.normal(size=(200, 8, 8, 1))).astype("float32")
+    parts = with_bottleneck(pictures(), 4, "example", x, activation="softmax")
+    codes = np.asarray(parts.device(x))
+    assert codes.max(axis=1).min() > 0.5
+    winners = codes.argmax(axis=1)
+    assert len({(kind, winner) for kind, winner in zip(which, winners, strict=True)}) == 4, "a feature for each kind of picture"
+    normal = (codes - codes.mean(axis=0)) / codes.std(axis=0)
+    want, scale = parts_of(x), np.std(parts_of(x))
+    back = np.asarray(parts.server.get_layer("bottleneck_expansion")(normal)).reshape(want.shape)
+    assert np.abs(back - want).mean() < 0.2 * scale
+
+
+def parts_of(x):
+    """What crossed before the bottleneck."""
+    return np.asarray(pictures().device(x))

@@ -41,7 +41,7 @@ def trained(digits):
 
 def test_a_trained_model_is_protected_from_its_own_weights(trained, digits):
     before = [np.array(w) for w in trained.get_weights()]
-    result = kp.protect(trained, *digits, ["odd"], at="conv", epochs=4, **QUICK, attacks=["decoder, small, mse", "linear probe, odd"])
+    result = kp.protect(trained, *digits, ["odd"], at="conv", epochs=24, **QUICK, attacks=["decoder, small, mse", "linear probe, odd"])
     for old, new in zip(before, trained.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_allclose(
@@ -86,13 +86,18 @@ def test_the_advisor_cuts_and_says_why(trained, digits):
 
 def test_every_choice_can_be_overridden(trained, digits):
     plan = intended(trained, *digits, at="conv", bottleneck=5, recipe="bits")
-    assert (plan.defence.bottleneck, plan.defence.adversaries) == (5, ())
+    assert (plan.defence.bottleneck, list(plan.defence.adversaries)) == (5, [])
     assert intended(trained, *digits, at="conv", bottleneck=None).defence.bottleneck is None
     assert intended(trained, *digits, recipe="noise-only").defence.bottleneck is None
     own = Defence(channel=kp.GaussianChannel(0.1), bottleneck=3)
     plan = intended(trained, *digits, recipe=own)
     assert (plan.defence.channel, plan.defence.bottleneck) == (own.channel, 3)
     assert "3 features, because the recipe has it so" in str(plan.choices[2])
+
+
+def test_few_examples_are_seen_more_often():
+    assert choosing.enough_epochs(60_000, 64) == 10
+    assert choosing.enough_epochs(1_280, 64) == 100
 
 
 def test_few_features_cross_and_none_that_never_varies(digits):

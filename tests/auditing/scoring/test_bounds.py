@@ -9,6 +9,7 @@ from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.auditing.scoring import bounds
 from keras_privpart.auditing.scoring.bounds import attempted, bound
 from keras_privpart.channels import GaussianChannel, LaplaceChannel
+from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.partition import partition
 
@@ -110,7 +111,7 @@ def test_directions_are_pushed_through_any_device_half(digits):
     assert 0 < len(variances) < 64  # some pixels of the digits are always black
     assert variances.sum() == pytest.approx(total)
     scale = np.array(STDDEV)
-    got = bounds._information(Inside(parts), few, basis, 1.0, [scale])
+    got = bounds._information(Inside(parts), few, basis, (0.0, 1.0), [scale])
     with tf.GradientTape() as tape:
         images = tf.constant(few)
         tape.watch(images)
@@ -155,7 +156,7 @@ def test_what_cannot_be_bounded(open_window, digits):
 
 
 def test_what_a_report_says_where_there_is_no_bound(open_window, digits):
-    x = digits[0].x
+    x = Samples(digits[0].x, {})
     assert attempted(open_window, x, seed=0).startswith("no noise stands on the boundary")
     assert "of Gaussian noise only" in attempted(open_window.with_channel(LaplaceChannel(1.0)), x, seed=0)
     assert attempted(noisy(open_window), x[:5], seed=0).startswith("it could not be computed: Received 5 examples")
@@ -164,10 +165,10 @@ def test_what_a_report_says_where_there_is_no_bound(open_window, digits):
 def test_a_report_s_bound_is_that_of_a_draw_of_the_examples(monkeypatch):
     monkeypatch.setattr(bounds, "FITTED", 500)
     parts = noisy(linear(np.random.default_rng(7).normal(size=(6, 4))))
-    found = attempted(parts, X, seed=0)
+    found = attempted(parts, Samples(X, {}), seed=0)
     assert found.fitted_on == 500
     assert found.spectrum == pytest.approx(bound(parts, X, examples=3).spectrum, rel=0.2)
-    assert attempted(parts, X, seed=0) == found
+    assert attempted(parts, Samples(X, {}), seed=0) == found
 
 
 def test_directions_are_pushed_in_parts_where_inputs_are_large(monkeypatch):

@@ -355,7 +355,8 @@ def test_replicas_that_all_fail_again_and_again_are_given_up(bundle, monkeypatch
             os.kill(engine._process.pid, signal.SIGKILL)
         with pytest.raises(errors.EngineError, match=r"(?s)No replica serves, after 3 restarts of each.*no memory left"):
             running.wait()
-    assert [text for text in caplog.text.split() if text in ("0.01", "0.02", "0.04")] == sorted(["0.01", "0.02", "0.04"] * 2)
+    pauses = [text for text in caplog.text.split() if text in ("0.01", "0.02", "0.04")]
+    assert sorted(pauses) == sorted(["0.01", "0.02", "0.04"] * 2)  # of the two replicas either may be ahead
     for engine in running.engines:
         engine.log_path.unlink(missing_ok=True)
 
