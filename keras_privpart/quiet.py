@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -43,3 +44,15 @@ def hushed() -> Iterator[None]:
             if failed:
                 captured.seek(0)
                 sys.stderr.write(captured.read().decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def without_remarks() -> Iterator[None]:
+    """Keeps TensorFlow's logger to warnings meanwhile: it tells of every file written, by temporary names."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -30,6 +30,7 @@ from keras_privpart.contract import (
 from keras_privpart.errors import BundleError
 from keras_privpart.partitioning.graphs.graph import input_names
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.quiet import without_remarks
 
 # TensorFlow renames or refuses other argument names, `self` among them.
 _ARGUMENT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -179,7 +180,7 @@ def _shifted(tensor: Any, by: int, dtype: tf.DType) -> Any:
 
 def _write(archive: keras.export.ExportArchive, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with glob_free(folder) as plain:
+    with glob_free(folder) as plain, without_remarks():
         archive.write_out(str(plain), verbose=False)
 
 
