@@ -97,8 +97,10 @@ def _signed(array: np.ndarray) -> np.ndarray:
 def _interpreter(model: bytes) -> Any:
     try:
         interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
-        with hushed():  # it tells of its delegate
-            return interpreter(model_content=model)
+        with hushed():  # it tells of its delegate, when that is first needed
+            made = interpreter(model_content=model)
+            made.allocate_tensors()
+            return made
     except ImportError:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it moved to ai_edge_litert

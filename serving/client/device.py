@@ -85,8 +85,9 @@ class LiteRTRunner(DeviceRunner):
                 f"The device half {file} needs LiteRT: {error}. Install it: pip install 'keras_privpart[litert]', or ai-edge-litert alone."
             ) from error
         try:
-            with hushed():  # it tells of its delegate
+            with hushed():  # it tells of its delegate, when that is first needed
                 self._interpreter: Any = interpreter(model_path=str(file), num_threads=min(os.cpu_count() or 1, _MOST_THREADS))
+                self._interpreter.allocate_tensors()
             self._signature = self._interpreter.get_signature_runner(DEVICE_SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"Can't load the device half {file}: {error}. Export the bundle again.") from error

@@ -410,11 +410,3 @@ def test_what_cannot_be_audited(open_window, digits, change, text):
     change(arguments)
     with pytest.raises(AuditError, match=text):
         audit(open_window, **arguments)
-
-
-def test_models_of_several_inputs_are_refused(digits):
-    a, b = keras.Input((8, 8, 1), name="a"), keras.Input((8, 8, 1), name="b")
-    x = keras.layers.Add(name="cut")([a, b])
-    parts = partition(keras.Model([a, b], keras.layers.Dense(2)(keras.layers.Flatten()(x))), "cut")
-    with pytest.raises(AuditError, match=r"inputs \['a', 'b'\]; expected one"):
-        audit(parts, *digits, reference=parts)

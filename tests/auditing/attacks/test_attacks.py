@@ -58,7 +58,7 @@ ROWS = {
     "model completion": CompletionAttack,
     "label": lambda: ProbeAttack("task", "linear"),
     "membership": MembershipAttack,
-    "from the reconstruction": lambda: from_reconstruction("odd", "linear", decoder=SMALL),
+    "from the reconstruction": lambda: from_reconstruction("odd", "linear", decoder=DecoderAttack("small", "mse", keep=4)),
     "de-censoring": lambda: decensoring("odd", "linear"),
     "white box, noise": lambda: WhiteBoxAttack(most=40, keep=4),
     "white box, decoder": lambda: WhiteBoxAttack(SMALL, most=20, keep=4),
