@@ -72,7 +72,7 @@ def demo(out: Path, bundle: Path, epochs: int, seeds: int, seed: int, as_json: b
     with _timed(seconds, "query"):
         query = _serve_and_query(pair.defended, report, bundle, data)
     say(f"Exported; served by the {query.engine}; {query.examples} test images queried over gRPC, every answer right.")
-    rows = _rows(report, query)
+    rows = _rows(report, query, pair.undefended.boundary.nbytes or 0)
     facts = {
         "rows": rows,
         "report": str(out / "report" / "index.html"),
@@ -182,19 +182,25 @@ def _serve_and_query(parts: Partition, report: AuditReport, target: Path, data: 
     return _Query("local server, embedded", len(x), bundle.contract.boundary.nbytes or 0, bundle.contract.raw_nbytes or 0)
 
 
-def _rows(report: AuditReport, query: _Query) -> list[dict[str, Any]]:
+def _rows(report: AuditReport, query: _Query, undefended_bytes: int) -> list[dict[str, Any]]:
     """One row per partition: task accuracy, strongest attack, its floor, ceiling and leakage, and what is sent."""
     best = report.strongest()
     attack, floor, ceiling = (getattr(best, side)[best.headline].value for side in ("boundary", "floor", "ceiling"))
-    sent = {"bytes_sent": query.bytes_sent, "raw_bytes": query.raw_bytes}
-    undefended = {"accuracy": report.reference_accuracy.value, "attack": ceiling, "leakage": 1.0, "leakage_interval": None}
+    undefended = {
+        "bytes_sent": undefended_bytes,
+        "accuracy": report.reference_accuracy.value,
+        "attack": ceiling,
+        "leakage": 1.0,
+        "leakage_interval": None,
+    }
     defended = {
+        "bytes_sent": query.bytes_sent,
         "accuracy": report.defended_accuracy.value,
         "attack": attack,
         "leakage": best.leakage.value,
         "leakage_interval": [best.leakage.low, best.leakage.high],
     }
-    shared = {"attacker": best.attack, "floor": floor, "ceiling": ceiling, **sent}
+    shared = {"attacker": best.attack, "floor": floor, "ceiling": ceiling, "raw_bytes": query.raw_bytes}
     return [{"partition": "undefended", **undefended, **shared}, {"partition": "defended", **defended, **shared}]
 
 
