@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -26,7 +27,8 @@ import keras_privpart as kp
 from keras_privpart.contract import CHECKED_SIGNATURE
 from keras_privpart.serving import AsyncClient, Client, start
 from keras_privpart.serving.wire import messages, tensors
-from keras_privpart.serving.wire.transport import PREDICT
+from keras_privpart.serving.wire.grpc_transport import GrpcTransport
+from keras_privpart.serving.wire.transport import PREDICT, Method, Transport
 
 RESULTS = Path(__file__).parent / "results"
 IN_FLIGHT = 32
@@ -73,20 +75,28 @@ async def asyncio_rates(bundle: Path, address: str, x: np.ndarray, seconds: floa
     return found
 
 
+class Remembered(Transport):
+    """gRPC that asks the server once for each kind of request, and answers at once from then on."""
+
+    def __init__(self, address: str) -> None:
+        self._inner, self._answers = GrpcTransport(address), {}
+
+    def send(self, method: Method, request: Any, timeout: float) -> Any:
+        key = (type(request), request.model_spec.signature_name if isinstance(request, messages.PredictRequest) else "")
+        if key not in self._answers:
+            self._answers[key] = self._inner.send(method, request, timeout)
+        return self._answers[key]
+
+    def connection(self) -> int:
+        return self._inner.connection()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 def own_time(bundle: Path, address: str, x: np.ndarray, repeats: int) -> float:
     """Median microseconds of a `predict` whose server answers at once: all that the client does, device half included."""
-    from keras_privpart.serving.wire.grpc_transport import GrpcTransport
-
-    transport = GrpcTransport(address)
-    send, answers = transport.send, {}
-
-    def remembered(method: object, request: object, timeout: float) -> object:
-        key = (type(request), getattr(request, "model_spec", None) and request.model_spec.signature_name)  # type: ignore[attr-defined]
-        if key not in answers:
-            answers[key] = send(method, request, timeout)  # type: ignore[arg-type]
-        return answers[key]
-
-    transport.send = remembered  # type: ignore[assignment, method-assign]
+    transport = Remembered(address)
     times = []
     with Client(bundle, address, timeout=60, transport=transport) as client:
         client.predict(x)
