@@ -103,3 +103,18 @@ def test_rows_are_read_from_their_files_the_undefended_first(page, tmp_path):
     for name in ("noise only", "undefended"):
         (folder / f"{name}.json").write_text(json.dumps(row(name, 0.9, 0.1)))
     assert [r["defence"] for r in page.read(tmp_path)["digits-small"]] == ["undefended", "noise only"]
+
+
+def test_each_part_of_the_recipe_stands_beside_the_whole(page):
+    without = row("competing features + noise (ours without the bound)", 0.985, 0.4)
+    assert "what each part" not in page.page({"x": [row(page.OURS, 0.98, 0.1)]})
+    text = page.page({"x": [row(page.OURS, 0.98, 0.1), without, row("noise only", 0.9, 0.2)]})
+    parts = text.split("**what each part of the recipe is worth**")[1].split("Published")[0]
+    assert "| ours |  | 0.10 | 0.20 | 82 % / 99 % | 6.2 to 10.7 |" in parts
+    assert "| without the bound | +0.5 | 0.40 | 0.50 | 82 % / 99 % | 6.2 to 10.7 |" in parts
+    assert "noise only" not in parts
+
+
+def test_a_row_that_few_attacks_met_says_so(page):
+    short = {**row("noise only", 0.9, 0.2), "settings": {"epochs": 8, "seeds": 1, "attacks": ["kernel posterior"]}}
+    assert "| decoder, large, mixed (short) |" in page.page({"x": [short]})
