@@ -25,8 +25,9 @@ from task import OURS, UNDEFENDED, WITH_DECODERS, Scale, Task, augmented, subset
 RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 BATCH = 128
 TRAINING = ("width", "epochs", "train", "side", "people")  # what of a scale a trained model depends on
-IN_FULL = (OURS, WITH_DECODERS)  # rows that the scale's attacks attack, with updates doubled until no gain
-SHORT = ("kernel posterior", "linkage, same class", "computed properties", "decoder, small, ssim")  # against the others, once
+IN_FULL = (OURS, WITH_DECODERS)  # what all of the scale's attacks attack at the task's own cut, with updates doubled until no gain
+SHORT = ("kernel posterior", "linkage, same class", "computed properties", "decoder, small, ssim")  # against other rows, once
+KNOWN = 2_000  # examples that the bottleneck of a trained network starts from
 
 
 class OutOfTime(Exception):
@@ -88,11 +89,12 @@ class Experiment:
         """
         path = self.results / "rows" / f"{_file(cut)}-{_file(name)}.json"
         settings = {**asdict(self.scale), "models": self.seeds(name)}
-        if name not in IN_FULL and self.scale.attacks is None:
+        full = name in IN_FULL and cut == self.task.cut
+        if not full and self.scale.attacks is None:
             settings["attacks"] = SHORT
         found = _kept(path, settings)
         if found is None:
-            found = {"settings": settings, **self._audited(cut, name, settings["attacks"])}
+            found = {"settings": settings, **self._audited(cut, name, settings["attacks"], doublings=2 if full else 0)}
             _write(path, found)
         return found
 
@@ -122,7 +124,8 @@ class Experiment:
             backup = self.work / "backups" / stem
             resumed, spent = backup.exists(), time.process_time()
             model = copy_model(self.model(cut, UNDEFENDED, seed)[0].model) if warm else self.task.model(self.scale, self.classes, seed)
-            parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock)
+            known = self.train.x[:KNOWN] if warm else None
+            parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock, known)
             found = {
                 "settings": settings,
                 "defence": name,
@@ -136,7 +139,7 @@ class Experiment:
             _write(path, found)
         return (kp.partition(parts.model, at=cut) if name == UNDEFENDED else parts), found
 
-    def _audited(self, cut: str, name: str, attacks: Sequence[str] | None) -> dict[str, Any]:
+    def _audited(self, cut: str, name: str, attacks: Sequence[str] | None, doublings: int) -> dict[str, Any]:
         import keras_privpart as kp
 
         seeds = range(self.seeds(name))
@@ -156,7 +159,7 @@ class Experiment:
             trained_on=self.train,
             group=self.task.group,
             batch_size=BATCH,
-            doublings=2 if name in IN_FULL else 0,
+            doublings=doublings,
             pictures=0,
             cache=self.work / "audits",
             progress=lambda *_: self.clock.check(),
@@ -190,15 +193,21 @@ class Experiment:
         return float((parts.server.predict(boundary, BATCH, verbose=0).argmax(-1) == self.data.test.targets["task"]).mean())
 
 
-def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: int, backup: Path, clock: Clock) -> Any:
-    """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows."""
+def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: int, backup: Path, clock: Clock, known: Any = None) -> Any:
+    """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows.
+
+    Args:
+        known: examples from which the bottleneck starts, where the model is trained already.
+    """
     import keras
 
     import keras_privpart as kp
 
     keras.utils.set_random_seed(seed)
-    narrow = {"bottleneck_activation": defence.bottleneck_activation, "expand": defence.expand}
-    parts = kp.partition(model, at=cut, bottleneck=defence.bottleneck, bottleneck_over="example", **narrow)
+    parts = kp.partition(model, at=cut)
+    if defence.bottleneck is not None:
+        narrow = {"over": "example", "activation": defence.bottleneck_activation, "expand": defence.expand, "examples": known}
+        parts = kp.with_bottleneck(parts, defence.bottleneck, **narrow)
     trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers)
     steps = epochs * len(batched)
     trainer.compile(
