@@ -51,6 +51,7 @@ __all__ = [
     "SERVING_FILES",
     "STRING",
     "UNSIGNED",
+    "V2_PAIR_PREFIX",
     "WEB",
     "WEB_MANIFEST",
     "Boundary",
@@ -98,6 +99,9 @@ PAIR_INPUT = "query"
 PAIR_OUTPUT = "fingerprint"
 CHECKED_SIGNATURE = "serve_checked"
 CHECKED_OUTPUT = "pair_fingerprint"
+# The same for servers of the Open Inference Protocol, which know no signatures: an output whose name ends with the fingerprint, and which
+# holds its 32 bytes, once an example.
+V2_PAIR_PREFIX = f"{CHECKED_OUTPUT}_"
 # In bytes, int8 steps are counted from 0, not from -128: LiteRT.js knows no int8.
 BYTES_SIGNATURE, UNSIGNED = "serve_bytes", 128
 DEVICE_SIGNATURE = "serving_default"

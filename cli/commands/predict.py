@@ -10,6 +10,7 @@ import click
 from keras_privpart import atomic
 from keras_privpart.contract import Contract, dtype_name, larger_than_raw, raw_nbytes
 from keras_privpart.errors import DataError
+from keras_privpart.serving.client.connecting import KINDS
 
 from ..console import emit, import_tensorflow, json_option, progress_bar
 from ..data_source import DataSource, data_options, data_source
@@ -25,7 +26,13 @@ _CHUNK = 256
 @click.option(
     "--server", "servers", multiple=True, default=["localhost:8500"], help="host:port of the server; repeated, the servers take turns."
 )
-@click.option("--rest", is_flag=True, help="Use REST, where gRPC cannot go; --server is then the REST port.")
+@click.option(
+    "--transport",
+    type=click.Choice(KINDS),
+    default="grpc",
+    show_default=True,
+    help="How to reach the server: TensorFlow Serving's gRPC or REST; v2 and v2-grpc for servers of the Open Inference Protocol.",
+)
 @click.option(
     "--tls", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with ca.crt, and client.crt and client.key if any."
 )
@@ -46,7 +53,7 @@ _CHUNK = 256
 def predict(
     bundle: Path,
     servers: tuple[str, ...],
-    rest: bool,
+    transport: str,
     tls: Path | None,
     token_file: TextIO | None,
     version: int | None,
@@ -74,7 +81,7 @@ def predict(
     if needs_tensorflow(Contract.load(bundle, version)):
         import_tensorflow()  # here, quietly, and not at all where the device half runs without
     secured = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
-    with Client(bundle, servers, timeout=timeout, version=version, label=label, transport="rest" if rest else "grpc", **secured) as client:
+    with Client(bundle, servers, timeout=timeout, version=version, label=label, transport=transport, **secured) as client:
         x, labels = _test(source, client.contract, limit) if input_file is None else (_read(input_file)[:limit], None)
         client.wait_for_ready(timeout)
         chunks = (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from ..wire.client_metrics import Metrics, NoMetrics
 from ..wire.tls import Tls
 from ..wire.transport import MAX_MESSAGE_BYTES
-from .connecting import addresses_of
+from .connecting import addresses_of, check_label
 from .session import Session
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class BaseClient(Generic[T]):
         metrics: Metrics | None = None,
     ) -> None:
         addresses = addresses_of(address)
+        check_label(transport, label)
         self._session = Session(
             bundle_path,
             timeout=timeout,

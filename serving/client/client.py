@@ -44,8 +44,9 @@ class Client(BaseClient[Transport]):
         max_message_bytes: limit of one message in either direction; batches are made to fit.
         tls: a `Tls`, or the folder that `privpart-keras certs` made; plaintext when `None`.
         token: sent as `authorization: Bearer <token>`, for a proxy that asks for one. Needs `tls`.
-        transport: `"grpc"`; `"rest"`, where gRPC cannot go, with the address of the REST port; or a transport of your own, which
-            the client closes.
+        transport: `"grpc"`; `"rest"`, where gRPC cannot go, with the address of the REST port; `"v2"` and `"v2-grpc"` for servers of the
+            Open Inference Protocol (Triton, OpenVINO, MLServer, KServe), by REST and by gRPC; or a transport of your own, which the
+            client closes.
         device_format: the form of the device half to run, one of `contract.formats`; `None` takes LiteRT if the bundle has it and
             it is installed.
         noise_key: the secret of a device half whose noise is frozen (`GaussianChannel(..., frozen=True)`): 32 bytes, or a file of them,

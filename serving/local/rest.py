@@ -17,7 +17,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from keras_privpart.contract import DEFAULT_SIGNATURE
 from keras_privpart.errors import EngineError
 
-from . import rest_json
+from . import open_inference_rest, rest_json
 from .servable import Refusal
 
 # As TensorFlow Serving maps its status codes; all others are 500.
@@ -106,34 +106,37 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5.0  # of a connection that is kept alive
 
     def do_GET(self) -> None:
-        self._answer(self._get)
+        self._answer(self._get, b"")
 
     def do_OPTIONS(self) -> None:
-        self._answer(self._preflight)
+        self._answer(self._preflight, b"")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self._answer(lambda found: self._predict(found, body))
+        self._answer(lambda found: self._predict(found, body), body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass  # requests are not logged
 
-    def _answer(self, compute: Any) -> None:
+    def _answer(self, compute: Any, body: bytes) -> None:
         found = _PATH.fullmatch(self.path)
         try:
-            if found is None:
+            if self.path.startswith("/v2/"):
+                code, text = 200, open_inference_rest.answer(self.services, self.command, self.path, body)
+            elif found is None:
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: {self.command} {self.path}")
-            code, text = 200, compute(found)
+            else:
+                code, text = 200, compute(found)
         except Refusal as refusal:
             code, text = HTTP_STATUS.get(refusal.code, 500), json.dumps({"error": refusal.message})
-        body = text.encode()
+        raw = text.encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(raw)))
         for name, value in _CORS.items() if self.cors else ():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(raw)
 
     def _preflight(self, found: re.Match[str]) -> str:
         """What browsers ask before they let a page of another origin post JSON."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -66,18 +67,25 @@ class GrpcTransport(Transport):
         max_message_bytes: limit of one message in either direction.
         tls: for an encrypted channel; plaintext without.
         token: sent as `authorization: Bearer <token>`; needs `tls`.
+        methods: what can be called.
 
     Raises:
         ServingError: a token without TLS.
     """
 
     def __init__(
-        self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, tls: Tls | None = None, token: str | None = None
+        self,
+        address: str,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        *,
+        tls: Tls | None = None,
+        token: str | None = None,
+        methods: Sequence[Method] = METHODS,
     ) -> None:
         self._address, self._tls, self._answered = address, tls, False
         self._channel = _channel(grpc, address, max_message_bytes, tls, token)
         self._core = _core(self._channel)
-        self._calls = _calls(self._channel)
+        self._calls = _calls(self._channel, methods)
         self._lost = _Losses()
 
     def send(self, method: Method, request: Any, timeout: float) -> Any:
@@ -109,11 +117,17 @@ class AsyncGrpcTransport(AsyncTransport):
     """`GrpcTransport` for asyncio; to be made and used in one event loop."""
 
     def __init__(
-        self, address: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, tls: Tls | None = None, token: str | None = None
+        self,
+        address: str,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        *,
+        tls: Tls | None = None,
+        token: str | None = None,
+        methods: Sequence[Method] = METHODS,
     ) -> None:
         self._address, self._tls, self._answered = address, tls, False
         self._channel = _channel(grpc.aio, address, max_message_bytes, tls, token)
-        self._calls = _calls(self._channel)
+        self._calls = _calls(self._channel, methods)
         self._lost = _Losses()
 
     async def send(self, method: Method, request: Any, timeout: float) -> Any:
@@ -168,10 +182,10 @@ def _channel(kind: ModuleType, address: str, max_message_bytes: int, tls: Tls | 
     return kind.secure_channel(address, credentials, options=options)
 
 
-def _calls(channel: Any) -> dict[Method, Any]:
+def _calls(channel: Any, methods: Sequence[Method]) -> dict[Method, Any]:
     return {
         method: channel.unary_unary(
             method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
         )
-        for method in METHODS
+        for method in methods
     }

@@ -7,7 +7,7 @@ descriptor pool of their own, so that both can be loaded in one process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
@@ -89,35 +89,38 @@ def _fill(message: descriptor_pb2.DescriptorProto, full_name: str, schema: Mappi
             field.type = Field.Type.Value(f"TYPE_{kind.upper()}")
 
 
-def _build_pool() -> descriptor_pool.DescriptorPool:
+def build_messages(schema: Mapping[str, Mapping[str, tuple[int, str]]], packages: Sequence[str]) -> Callable[[str], Any]:
+    """Makes message classes in a descriptor pool of their own.
+
+    Args:
+        schema: message -> field -> (number, type), as `SCHEMA`.
+        packages: the packages of the messages, each after those that it uses.
+
+    Returns:
+        The class of a message, by its full name.
+    """
     pool = descriptor_pool.DescriptorPool()
     files = {}
-    for package in ("tensorflow", "tensorflow.serving"):
+    for package in packages:
         files[package] = descriptor_pb2.FileDescriptorProto(
             name=f"keras_privpart/{package}.proto",
             package=package,
             syntax="proto3",
-            dependency=[any_pb2.DESCRIPTOR.name, wrappers_pb2.DESCRIPTOR.name],
+            dependency=[any_pb2.DESCRIPTOR.name, wrappers_pb2.DESCRIPTOR.name, *(file.name for file in files.values())],
         )
-    files["tensorflow.serving"].dependency.append(files["tensorflow"].name)
     made: dict[str, descriptor_pb2.DescriptorProto] = {}
-    for full_name, schema in sorted(SCHEMA.items()):  # sorted, so that a message comes before those nested in it
+    for full_name, fields in sorted(schema.items()):  # sorted, so that a message comes before those nested in it
         parent, _, name = full_name.rpartition(".")
         made[full_name] = made[parent].nested_type.add(name=name) if parent in made else files[parent].message_type.add(name=name)
-        _fill(made[full_name], full_name, schema)
+        _fill(made[full_name], full_name, fields)
     for known in (any_pb2, wrappers_pb2):
         pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
     for file in files.values():
         pool.AddSerializedFile(file.SerializeToString())
-    return pool
+    return lambda full_name: message_factory.GetMessageClass(pool.FindMessageTypeByName(full_name))
 
 
-_POOL = _build_pool()
-
-
-def _message(full_name: str) -> Any:
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(full_name))
-
+_message = build_messages(SCHEMA, ("tensorflow", "tensorflow.serving"))
 
 TensorProto = _message("tensorflow.TensorProto")
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")

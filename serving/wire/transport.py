@@ -72,7 +72,8 @@ _HINTS: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAVAILABLE: "Check the address, and that the server is up.",
     grpc.StatusCode.DEADLINE_EXCEEDED: "Raise timeout, or send smaller batches.",
     grpc.StatusCode.NOT_FOUND: "Start the server on this bundle's server/ folder.",
-    grpc.StatusCode.UNIMPLEMENTED: "Expected TensorFlow Serving's gRPC port; this server speaks something else.",
+    grpc.StatusCode.UNIMPLEMENTED: "Expected the gRPC port of TensorFlow Serving, or with transport='v2-grpc' of an Open Inference server; "
+    "this server speaks something else.",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "Send smaller batches, or fewer at once.",
     grpc.StatusCode.UNAUTHENTICATED: "Pass token=, or a client certificate in tls=.",
     grpc.StatusCode.PERMISSION_DENIED: "Pass a token or a client certificate that may use this model.",

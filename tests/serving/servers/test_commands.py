@@ -59,7 +59,8 @@ def test_predict_by_rest_label_version_and_turns(bundle, question, parts, images
     want = parts.model.predict(images, verbose=0)
     with LocalServer(bundle.path, rest_port=0) as server:
         for options in (
-            ("--server", server.rest_address, "--rest"),
+            ("--server", server.rest_address, "--transport", "rest"),
+            ("--server", server.rest_address, "--transport", "v2"),
             ("--server", server.address, "--server", server.address, "--concurrency", 2),
             ("--server", server.address, "--version", 1),
             ("--server", server.address, "--label", "stable"),

@@ -37,7 +37,7 @@ def kind(field):
 
 @pytest.mark.parametrize("name", messages.SCHEMA)
 def test_every_field_is_the_same_on_the_wire(name):
-    mine, real = messages._POOL.FindMessageTypeByName(name), REAL[name].DESCRIPTOR
+    mine, real = messages._message(name).DESCRIPTOR, REAL[name].DESCRIPTOR
     assert mine.full_name == real.full_name
     assert {f.name: kind(f) for f in mine.fields} == {f.name: kind(real.fields_by_name[f.name]) for f in mine.fields}
     for field in mine.fields:

@@ -18,7 +18,8 @@ from keras_privpart import errors
 from keras_privpart.contract import Contract, TensorSpec
 from keras_privpart.serving import AsyncClient, Client, LocalServer, Tls, make_certificates
 from keras_privpart.serving.local.rest import HTTP_STATUS
-from keras_privpart.serving.wire.rest_transport import HTTP_CODES, RestTransport, http_code
+from keras_privpart.serving.wire.http_transport import HTTP_CODES, http_code
+from keras_privpart.serving.wire.rest_transport import RestTransport
 from keras_privpart.serving.wire.transport import STATUS, STATUS_ERRORS
 
 
