@@ -23,7 +23,7 @@ from keras_privpart.serving import LocalServer
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\s*)?^```python\n(?P<code>.*?)^```", re.M | re.S)
 PAGES = {page.name: list(BLOCK.finditer(page.read_text())) for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-ADDRESS = re.compile(r'"(saved_models/\w+)", "localhost:8500"')
+ADDRESS = re.compile(r'"(saved_models/\w+)", "localhost:(?:8500|8080)"')  # gRPC; a server of the Open Inference Protocol
 # Less effort, in plain sight: that the calls are right shows with one epoch and one cheap attacker.
 LITTLE = 'attacks=["linear probe, Male"], looks=(1,), bound=False'
 LESS = {
@@ -69,8 +69,9 @@ def _run(code, names, page):
     """Runs a block, `await` at its top too; where it asks a server, one stands there."""
     with ExitStack() as stack:
         for path in set(ADDRESS.findall(code)):
-            server = stack.enter_context(LocalServer(Path(path)))
-            code = code.replace(f'"{path}", "localhost:8500"', f'"{path}", "{server.address}"')
+            server = stack.enter_context(LocalServer(Path(path), rest_port=0))
+            for usual, address in (("localhost:8500", server.address), ("localhost:8080", server.rest_address)):
+                code = code.replace(f'"{path}", "{usual}"', f'"{path}", "{address}"')
         compiled = compile(code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         if compiled.co_flags & inspect.CO_COROUTINE:
             asyncio.run(eval(compiled, names))
