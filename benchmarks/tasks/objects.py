@@ -45,12 +45,12 @@ TASK = Task(
         "full": Scale(64, 100, 3, 3, ("full",)),
         "quick": Scale(8, 2, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
     },
-    other_cuts=("relu_2", "relu_6"),
+    other_cuts=("relu_6", "relu_2"),
     mirror=True,
     shift=4,
     keep_weights=True,
     bottleneck=16,
-    warm=8,
+    warm=6,
 )
 
 if __name__ == "__main__":
