@@ -69,6 +69,37 @@ def audio():
     return keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(z))), sound, None, CLASSES
 
 
+def u_net():
+    x = keras.Input((16, 16, 1), name="scan")
+    skip = layers.Conv2D(2, 3, padding="same", activation="relu", name="skip")(x)
+    deep = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="deep")(skip)
+    wide = layers.Concatenate()([layers.UpSampling2D()(deep), skip])
+    scans = pictures()
+    return keras.Model(x, layers.Conv2D(2, 1)(wide)), scans, (scans[..., 0] > 0.5).astype("int32"), CLASSES
+
+
+def regression():
+    x = keras.Input((7,), name="measures")
+    z = layers.Dense(3, activation="tanh", name="cut")(x)
+    numbers = RNG.normal(size=(COUNT, 7)).astype("float32")
+    return keras.Model(x, layers.Dense(1)(z)), numbers, numbers.sum(axis=1, keepdims=True), "mse"
+
+
+def multi_label():
+    x = keras.Input((16, 16, 1), name="picture")
+    z = layers.Conv2D(3, 3, strides=2, name="cut")(x)
+    model = keras.Model(x, layers.Dense(3, activation="sigmoid")(layers.Flatten()(z)))
+    return model, pictures(), RNG.integers(0, 2, (COUNT, 3)).astype("float32"), "binary_crossentropy"
+
+
+def multi_output():
+    x = keras.Input((16, 16, 1), name="picture")
+    z = layers.Flatten()(layers.Conv2D(3, 3, strides=2, name="cut")(x))
+    outputs = {"kind": layers.Dense(3, name="kind")(z), "size": layers.Dense(1, name="size")(z)}
+    labels = {"kind": np.arange(COUNT) % 3, "size": RNG.normal(size=(COUNT, 1)).astype("float32")}
+    return keras.Model(x, outputs), pictures(), labels, {"kind": CLASSES, "size": "mse"}
+
+
 ROWS = {
     "uint8 MobileNetV2 with Rescaling": (mobile_net, "cut", "accuracy", "ssim"),
     "float CNN": (float_cnn, "cut", "accuracy", "ssim"),
@@ -76,6 +107,10 @@ ROWS = {
     "Transformer text": (transformer, "cut", "accuracy", "top_1"),
     "tabular with 3 inputs": (tabular, "cut", "accuracy", "recovered"),
     "audio 1-D": (audio, "cut", "accuracy", "snr"),
+    "U-Net": (u_net, ["deep", "skip"], "mean IoU", "ssim"),
+    "regression": (regression, "cut", "mean absolute error", "recovered"),
+    "multi-label": (multi_label, "cut", "AUC, mean of labels", "ssim"),
+    "multi-output": (multi_output, "cut", "accuracy of kind", "ssim"),
 }
 
 
