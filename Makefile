@@ -3,7 +3,7 @@
 # A worker a core; the tests of one file stay together, for they share what is slow to make.
 PYTEST ?= -n auto --dist loadfile
 VENV ?= .venv
-WHEEL_VENV ?= .venv-wheel
+UNPACKED := $(CURDIR)/dist/unpacked
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
@@ -40,13 +40,14 @@ wheel: $(VENV)/.for-development
 	@$(BIN)/python -c "import sys, zipfile as z; t = {n.split('/')[0] for n in z.ZipFile(sys.argv[1]).namelist()}; \
 	    extra = {n for n in t if not n.startswith('keras_privpart')}; sys.exit(f'the wheel holds {extra} besides the package' if extra else 0)" dist/*.whl
 
-# From another directory, against what a user installs: the tests that go through all of the package, every command among them.
+# From another directory, against the wheel's own files, which come before the editable install: the tests that go through all of the
+# package, every command among them.
 WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,test_layout.py cli serving/client/test_client.py)
+FROM_WHEEL := cd / && PYTHONPATH=$(UNPACKED) $(abspath $(BIN))/python
 wheel-test: wheel
-	rm -rf $(WHEEL_VENV)
-	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_VENV)/bin/python $(PIP_INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[dev]"
-	cd / && $(CURDIR)/$(WHEEL_VENV)/bin/python -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider $(WHEEL_TESTS) $(PYTEST)
+	$(BIN)/python $(PIP_INSTALL) --no-deps --target $(UNPACKED) dist/*.whl
+	$(FROM_WHEEL) -c "from keras_privpart import cli, serving; assert cli.__file__.startswith('$(UNPACKED)'), cli.__file__"
+	$(FROM_WHEEL) -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider $(WHEEL_TESTS) $(PYTEST)
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Found no Python 3.10-3.13; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -61,4 +62,4 @@ $(VENV)/.for-development: setup.py | $(VENV)/bin/python
 	touch $@ $(VENV)/.for-use
 
 clean:
-	rm -rf $(VENV) $(WHEEL_VENV) build dist site *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
