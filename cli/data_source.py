@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keras_privpart.errors import DataError
+from keras_privpart.several_inputs import Inputs
 
 from .console import import_tensorflow, say
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from keras_privpart.datasets import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Shapes = Mapping[str, tuple[int | None, ...]]  # of one example of each of a model's inputs, by its name
 
 _PICTURES = "folder:"
 _FILES = (".npz", ".csv", ".parquet")
@@ -88,28 +90,31 @@ class DataSource:
             DataError: they cannot be had, or do not fit the model.
         """
         import_tensorflow()
+        from keras_privpart.partitioning.graphs.graph import input_names
         from keras_privpart.value_range import resolved
 
         found, is_inferred = resolved(model, self.value_range, DataError)
-        shape = tuple(model.inputs[0].shape)[1:]
-        data = self._loaded(found, shape[-1] if len(shape) == 3 else None)
-        if data.train.x.ndim == 4 and data.train.x.dtype != "uint8" and self.value_range is None and not is_inferred:
+        shapes = {name: tuple(x.shape)[1:] for name, x in zip(input_names(model), model.inputs, strict=True)}
+        data = self._loaded(found, shapes)
+        if getattr(data.train.x, "ndim", 0) == 4 and data.train.x.dtype != "uint8" and self.value_range is None and not is_inferred:
             say(f"Pictures are given to the model from {found[0]:g} to {found[1]:g}; --value-range says otherwise.")
-        return _fitting(data, shape)
+        return _fitting(data, shapes)
 
     def load_for(self, contract: Contract) -> Dataset:
         """The same for the device half that a contract describes, without TensorFlow's help."""
         spec = contract.inputs[0]
         told = contract.value_range or ((0.0, 255.0) if spec.dtype == "uint8" else (0.0, 1.0))
-        shape = tuple(spec.shape)[1:]
-        return _fitting(self._loaded(self.value_range or told, shape[-1] if len(shape) == 3 else None), shape)
+        shapes = {spec.source: tuple(spec.shape)[1:] for spec in contract.inputs}
+        return _fitting(self._loaded(self.value_range or told, shapes), shapes)
 
-    def _loaded(self, value_range: tuple[float, float], channels: int | None) -> Dataset:
+    def _loaded(self, value_range: tuple[float, float], shapes: Shapes) -> Dataset:
         from keras_privpart import datasets
 
         say(f"Loading {self.dataset} ...")
         options = {**asdict(self), "value_range": value_range}
-        data = datasets.load(options.pop("dataset"), **options, channels=channels)
+        first = next(iter(shapes.values()))
+        channels, inputs = first[-1] if len(first) == 3 else None, tuple(shapes) if len(shapes) > 1 else ()
+        data = datasets.load(options.pop("dataset"), **options, channels=channels, inputs=inputs)
         for target, values in data.values.items():
             shown = ", ".join(f"{i} is {value}" for i, value in enumerate(values[:4]))
             say(f"Classes of {target}: {shown}{', ...' if len(values) > 4 else ''}.")
@@ -181,15 +186,33 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _fitting(data: Dataset, shape: tuple[int | None, ...]) -> Dataset:
-    """The data, once their inputs have a shape that the model takes."""
-    found = data.train.x.shape[1:]
-    if len(found) == len(shape) and all(want in (None, got) for want, got in zip(shape, found, strict=True)):
+def _fitting(data: Dataset, shapes: Shapes) -> Dataset:
+    """The data, once there is an array for each of the model's inputs, by its name, of a shape that the model takes."""
+    x = data.train.x
+    if not isinstance(x, Inputs) and len(shapes) == 1:
+        _check_shape(data, x.shape[1:], next(iter(shapes.values())))
         return data
+    given = list(x.arrays) if isinstance(x, Inputs) else ["one array"]
+    if not isinstance(x, Inputs) or len(given) != len(shapes) or not (x.unnamed or set(given) == set(shapes)):
+        raise DataError(
+            f"Received the inputs {', '.join(given)}; the model takes {', '.join(shapes)}. Give a .npz file with an array of each name, or "
+            "a function that returns them as a dict by these names."
+        )
+    train, test = (replace(part, x=part.x.renamed(list(shapes))) for part in (data.train, data.test))
+    for name, array in train.x.arrays.items():
+        _check_shape(data, array.shape[1:], shapes[name], f" for {name!r}")
+    return replace(data, train=train, test=test)
+
+
+def _check_shape(data: Dataset, found: tuple[int, ...], shape: tuple[int | None, ...], where: str = "") -> None:
+    if len(found) == len(shape) and all(want in (None, got) for want, got in zip(shape, found, strict=True)):
+        return
     if len(found) == len(shape) == 3 and found[2] == shape[2] and shape[0] == shape[1]:
         hint = f"Resize them: --image-size {shape[0]}."
     elif data.features:
         hint = f"The inputs are the columns {', '.join(data.features)}; those of --task and --private are none."
     else:
         hint = "Give the data as the model takes them."
-    raise DataError(f"Received inputs of the shape {list(found)}; the model takes {['any' if s is None else s for s in shape]}. {hint}")
+    raise DataError(
+        f"Received inputs of the shape {list(found)}{where}; the model takes {['any' if s is None else s for s in shape]}. {hint}"
+    )

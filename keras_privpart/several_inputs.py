@@ -46,6 +46,11 @@ def arrays_of(x: Any) -> dict[str, np.ndarray]:
     return dict(x.arrays) if isinstance(x, Inputs) else {"": x}
 
 
+def plain(x: Any) -> Any:
+    """Inputs without this class: a dict by input name, or the single array."""
+    return dict(x.arrays) if isinstance(x, Inputs) else x
+
+
 def each(x: Any, change: Any) -> Any:
     """The same inputs with every array changed by a function."""
     return Inputs({name: change(array) for name, array in x.arrays.items()}) if isinstance(x, Inputs) else change(x)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_privpart.contract import DEVICE_FILES, ENCODINGS, larger_than_raw
+from keras_privpart.several_inputs import plain
 
 from .. import run_folder
 from ..console import emit, import_tensorflow, json_option, progress_bar
@@ -147,7 +148,8 @@ def _measured(parts: Partition, source: DataSource, reference: Partition | None,
     from keras_privpart.auditing.audit import audit
 
     data = source.load(parts.device)
-    found = {"sample": data.train.x[np.random.default_rng(0).permutation(len(data.train))[:samples]], "test": data.test}
+    drawn = np.random.default_rng(0).permutation(len(data.train))[:samples]
+    found = {"sample": plain(data.train.x[drawn]), "test": data.test}
     if not seeds:
         return found
     how: dict[str, Any] = {"private": source.private_names, "reference": reference, "seeds": seeds, "value_range": source.value_range}

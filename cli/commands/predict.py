@@ -11,6 +11,7 @@ from keras_privpart import atomic
 from keras_privpart.contract import Contract, dtype_name, larger_than_raw, raw_nbytes
 from keras_privpart.errors import DataError
 from keras_privpart.serving.client.connecting import KINDS
+from keras_privpart.several_inputs import arrays_of, plain
 
 from ..console import emit, import_tensorflow, json_option, progress_bar
 from ..data_source import DataSource, data_options, data_source
@@ -84,7 +85,7 @@ def predict(
     with Client(bundle, servers, timeout=timeout, version=version, label=label, transport=transport, **secured) as client:
         x, labels = _test(source, client.contract, limit) if input_file is None else (_read(input_file)[:limit], None)
         client.wait_for_ready(timeout)
-        chunks = (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK))
+        chunks = (plain(x[start : start + _CHUNK]) for start in range(0, len(x), _CHUNK))
         answers = []
         with progress_bar(len(x), "predict") as bar:
             for answer in client.stream(chunks, concurrency):
@@ -97,7 +98,7 @@ def predict(
     facts: dict[str, Any] = {
         "examples": len(x),
         "bytes_sent_each": contract.boundary.nbytes,
-        "raw_bytes_each": raw_nbytes((None, *x.shape[1:]), dtype_name(x)),
+        "raw_bytes_each": _raw(x),
         "model": contract.name,
         "version": contract.version,
     }
@@ -107,10 +108,16 @@ def predict(
     emit(as_json, {**facts, "outputs": {key: value.tolist() for key, value in outputs.items()}}, _text(facts, first, ", ".join(servers)))
 
 
-def _test(source: DataSource | None, contract: Contract, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _test(source: DataSource | None, contract: Contract, limit: int | None) -> tuple[Any, np.ndarray]:
     assert source is not None  # or there is an --input
     test = source.load_for(contract).test[:limit]
     return test.x, test.targets["task"]
+
+
+def _raw(x: Any) -> int | None:
+    """Bytes of one example as a client without a device half would send it; None for text."""
+    sizes = [raw_nbytes((None, *array.shape[1:]), dtype_name(array)) for array in arrays_of(x).values()]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _read(input_file: Path) -> np.ndarray:

@@ -13,7 +13,7 @@ from keras_privpart.datasets.columns import Arrays, Columns, Request, divided
 from keras_privpart.datasets.samples import TASK, Dataset, Samples
 from keras_privpart.errors import DataError
 from keras_privpart.named_function import called
-from keras_privpart.several_inputs import Inputs
+from keras_privpart.several_inputs import Inputs, each
 
 ENDING = ".npz"
 _RETURNS = (
@@ -25,6 +25,8 @@ _RETURNS = (
 def npz(request: Request) -> Columns:
     """A `.npz` file with the inputs `x`, the labels `y` and attributes by their names; or each of them twice, as `x_train` and `x_test`.
 
+    Where a model takes several inputs, `request.inputs`, an array of each name stands in place of `x`.
+
     Raises:
         DataError: no such file, objects in it, or no inputs.
     """
@@ -33,17 +35,19 @@ def npz(request: Request) -> Columns:
     ends = (f"_{request.train_split}", f"_{request.test_split}")
     train: Arrays
     test: Arrays
-    train, test = ({key.removesuffix(end): _single(value) for key, value in found.items() if key.endswith(end)} for end in ends)
+    train, test = (
+        _gathered(request, {key.removesuffix(end): _single(value) for key, value in found.items() if key.endswith(end)}) for end in ends
+    )
     if "x" in train and "x" in test:
         return Columns(train, test, "x", _label(train))
-    if "x" not in found or (request.train_split, request.test_split) != ("train", "test"):
+    columns = _gathered(request, {key: _single(value) for key, value in found.items()})
+    if "x" not in columns or (request.train_split, request.test_split) != ("train", "test"):
         raise DataError(
             f"File {request.name!r} holds the arrays {sorted(found)}; expected 'x{ends[0]}' and 'x{ends[1]}', or 'x', which is divided, "
-            "with labels 'y' and attributes by name."
+            f"with labels 'y' and attributes by name.{_or_inputs(request)}"
         )
-    columns = {key: _single(value) for key, value in found.items()}
     for key, value in columns.items():
-        if not value.ndim or len(value) != len(columns["x"]):
+        if key != "x" and (not value.ndim or len(value) != len(columns["x"])):
             raise DataError(f"File {request.name!r} holds {len(columns['x'])} inputs and {key!r} {list(value.shape)}; expected as many.")
     label = _label(columns)
     train, test = divided(columns, request.task or label)
@@ -79,18 +83,35 @@ def _columns_of(request: Request, data: Any) -> dict[str, np.ndarray]:
         samples = Samples.of(tuple(data) if isinstance(data, list) else data)
     except DataError as error:
         raise DataError(f"{request.name}: {error} A function returns {_RETURNS}.") from error
-    several = [*([samples.x] if isinstance(samples.x, Inputs) else []), *(v for v in samples.targets.values() if isinstance(v, Inputs))]
-    if several:
+    several = next((value for value in samples.targets.values() if isinstance(value, Inputs)), None)
+    if several is not None:
         raise DataError(
-            f"{request.name}: received {', '.join(several[0].arrays)} side by side; commands take one input, and one label of the task. "
+            f"{request.name}: received the labels {', '.join(several.arrays)} side by side; commands take one label of the task. "
             "Train and audit such a model in Python, or join them."
         )
-    return {**{key: np.asarray(value) for key, value in samples.targets.items()}, "x": _single(samples.x)}
+    return {**{key: np.asarray(value) for key, value in samples.targets.items()}, "x": each(samples.x, _single)}
+
+
+def _gathered(request: Request, columns: dict[str, np.ndarray]) -> Arrays:
+    """The same with the several inputs of a model, where all of them are there, as one, `x`."""
+    if not request.inputs or not set(request.inputs) <= set(columns):
+        return columns
+    inputs = {name: columns[name] for name in request.inputs}
+    counts = {name: len(value) if value.ndim else 0 for name, value in inputs.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"File {request.name!r} holds inputs of {counts} examples; expected as many of each.")
+    return {**{key: value for key, value in columns.items() if key not in inputs}, "x": Inputs(inputs)}
+
+
+def _or_inputs(request: Request) -> str:
+    return f" Or, for this model, an array for each of its inputs: {', '.join(request.inputs)}." if request.inputs else ""
 
 
 def _is_pair(pair: Any) -> bool:
-    """Whether two things are inputs and their targets, and no sets of examples: the first is an array and the second one, or a mapping."""
+    """Whether two things are inputs and their targets, and no sets of examples: arrays, or mappings of such; several inputs as a tuple."""
     x, y = pair
+    if isinstance(x, (Mapping, tuple)):
+        return hasattr(y, "shape") or isinstance(y, Mapping)
     return hasattr(x, "shape") and (hasattr(y, "shape") or isinstance(y, (Mapping, list)))
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from keras_privpart.datasets.labels import class_indices, plain
 from keras_privpart.datasets.samples import TASK, Dataset, Samples
 from keras_privpart.errors import DataError
+from keras_privpart.several_inputs import Inputs, arrays_of
 
 TEST_SHARE = 0.2
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Any]  # `np.ndarray`s `[n, ...]`, and `Inputs` where a model takes several
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Request:
     attributes: str | None = None
     value_range: tuple[float, float] | None = None
     channels: int | None = None
+    inputs: tuple[str, ...] = ()
 
     def keys(self, label: str) -> dict[str, str]:
         """The keys of the targets by the targets' names: the task, then the attributes, by the last part of their keys."""
@@ -57,7 +60,7 @@ class Columns:
     """Both splits.
 
     Attributes:
-        train, test: arrays `[n, ...]` by key.
+        train, test: arrays `[n, ...]` by key; the inputs may be `Inputs`.
         x: key of the inputs.
         label: key of the task's label where nothing else is asked.
         declared: how many classes the labels have of which the source tells.
@@ -103,7 +106,7 @@ def assembled(request: Request, found: Columns) -> Dataset:
     for split, columns in (("train", found.train), ("test", found.test)):
         if not columns or not len(columns[found.x]):
             raise DataError(f"The {split} split of {name!r} is empty; expected at least one example.")
-    one_shape(columns[found.x].shape[1:] for columns in (found.train, found.test))
+    _one_form(found.train[found.x], found.test[found.x])
     targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     classes, values = {}, {}
     for target, key in keys.items():
@@ -124,6 +127,18 @@ def assembled(request: Request, found: Columns) -> Dataset:
         for i, columns in enumerate((found.train, found.test))
     )
     return Dataset(name, train, test, classes, values, found.features)
+
+
+def _one_form(train: Any, test: Any) -> None:
+    """Raises `DataError` where the two splits have other inputs, or inputs of other shapes."""
+    by_name = [arrays_of(x) for x in (train, test)]
+    if isinstance(train, Inputs) != isinstance(test, Inputs) or set(by_name[0]) != set(by_name[1]):
+        raise DataError(
+            f"Received the inputs {sorted(by_name[0])} to train on and {sorted(by_name[1])} to test on; expected the same. "
+            "Give both splits all of them."
+        )
+    for name in by_name[0]:
+        one_shape(arrays[name].shape[1:] for arrays in by_name)
 
 
 def one_shape(shapes: Iterable[Sequence[int]], cause: Exception | None = None) -> None:

@@ -28,6 +28,7 @@ def load(
     attributes: str | None = None,
     value_range: tuple[float, float] | None = None,
     channels: int | None = None,
+    inputs: Sequence[str] = (),
 ) -> Dataset:
     """Loads data into memory.
 
@@ -40,6 +41,7 @@ def load(
     | `"package.module:function"` | what it returns: examples, or a pair of them to train and to test on |
     | any other | a data set of tensorflow-datasets, such as `"mnist"` or `"celeb_a:2.1.0"` |
 
+    Of a model with several inputs a `.npz` file holds an array for each, by its name, in place of `x`; a function returns a dict of them.
     Where there is one set of examples, a fifth is drawn to test on, with a fixed seed, alike of every class.
 
     Args:
@@ -57,6 +59,7 @@ def load(
         value_range: black and white as the model takes them, for pictures of folders and of prepared data sets: (0, 255) gives uint8,
             others float32. By default folders give uint8 and prepared data sets float32 in [0, 1]. Arrays and tables stay as they are.
         channels: of the pictures of a folder, 1, 3 or 4; 3 by default.
+        inputs: names of a model's inputs where it takes several: arrays of these names in a `.npz` file make up its inputs.
 
     Returns:
         A `Dataset`. Labels become class indices: truth values, one-hot rows, and whole numbers that count classes, as they say; text, -1
@@ -83,6 +86,7 @@ def load(
         attributes,
         value_range,
         channels,
+        tuple(inputs),
     )
     request.keys("")  # raises before anything is read
     return assembled(request, _source(name)(request))

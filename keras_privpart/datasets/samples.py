@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_privpart.datasets.labels import meant
 from keras_privpart.errors import DataError
-from keras_privpart.several_inputs import Inputs, joined
+from keras_privpart.several_inputs import Inputs, joined, plain
 
 TASK = "task"
 
@@ -179,7 +179,7 @@ def batches(samples: Samples, batch_size: int, seed: int | None = None) -> Any:
     """
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((_plain_inputs(samples), _plain_targets(samples)))
+    dataset = tf.data.Dataset.from_tensor_slices((plain(samples.x), _plain_targets(samples)))
     if seed is not None:
         dataset = dataset.shuffle(len(samples), seed=seed, reshuffle_each_iteration=True)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
@@ -192,7 +192,7 @@ def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int
     """
     import tensorflow as tf
 
-    columns = tf.nest.map_structure(tf.constant, (_plain_inputs(samples), _plain_targets(samples)))
+    columns = tf.nest.map_structure(tf.constant, (plain(samples.x), _plain_targets(samples)))
 
     def epoch(number: Any) -> Any:
         order = tf.argsort(tf.random.stateless_uniform([len(samples)], [tf.constant(seed, tf.int64), number]))
@@ -202,10 +202,6 @@ def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int
         return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
     return tf.data.Dataset.range(first, end).flat_map(epoch).map(gathered, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _plain_inputs(samples: Samples) -> Any:
-    return samples.x.arrays if isinstance(samples.x, Inputs) else samples.x
 
 
 def _plain_targets(samples: Samples) -> Any:

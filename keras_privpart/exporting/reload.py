@@ -29,6 +29,7 @@ from keras_privpart.contract import (
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting.saved_model import device_function, layers_of, server_function, takes_bytes
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.several_inputs import plain
 
 Arrays = dict[str, np.ndarray]
 
@@ -150,6 +151,7 @@ def _refusal(partition: Partition, values: Sequence[np.ndarray]) -> Exception | 
 
 
 def by_name(inputs: Sequence[TensorSpec], sample: Any) -> Arrays:
+    sample = plain(sample)
     if not isinstance(sample, Mapping):
         values = sample if isinstance(sample, (list, tuple)) and len(inputs) > 1 else [sample]
         sample = dict(zip((spec.name for spec in inputs), values, strict=False))

@@ -13,6 +13,7 @@ import numpy as np
 from keras_privpart.datasets import TASK, Samples
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import given_to
 from keras_privpart.training.task import correct
 
 BOTTLENECK = 32  # where the recipe names no number of its own
@@ -45,7 +46,7 @@ class Choice:
 
 def trained_already(model: keras.Model, test: Samples, asked: bool | None) -> tuple[bool, Choice]:
     """Whether to start from the given weights as from a trained model's: not where it is right hardly more often than a guess."""
-    right = correct([np.asarray(model.predict(test.x, batch_size=256, verbose=0))], test)
+    right = correct([np.asarray(model.predict(given_to(model, test.x), batch_size=256, verbose=0))], test)
     if asked is not None:
         return asked, _start(asked, _GIVEN)
     if right is None:
@@ -75,7 +76,7 @@ def features_to_cross(parts: Partition, x: np.ndarray, wanted: int | None = None
     if not shapes or any(side is None for shape in shapes for side in shape):
         return None, _bottleneck("none", f"what crosses, {parts.boundary}, has no fixed size to be narrowed")
     width = min(math.prod(side or 1 for side in shape) for shape in shapes)
-    seen = keras.tree.flatten(parts.device.predict(x[:_SHOWN], verbose=0))
+    seen = keras.tree.flatten(parts.device.predict(given_to(parts.device, x[:_SHOWN]), verbose=0))
     varied = min(_directions(z) for z in seen if np.issubdtype(z.dtype, np.floating))
     features = min(wanted, width // 2, varied, len(x) - 1)
     if features < 1:

@@ -84,7 +84,7 @@ def protect(
     partitions are trained. `print` the result.
 
     Args:
-        model: a functional or Sequential classifier with one input, trained or not; it is not changed.
+        model: a functional or Sequential classifier, trained or not; it is not changed.
         train: examples to train on, which the attackers learn from as well: `Samples`, `(x, targets)` arrays, or a `tf.data.Dataset` of
             batches of such pairs, with `targets` the task's labels or a mapping of `"task"` and private attributes. Pictures
             `[n, h, w, c]` as uint8, or as the model takes them.

@@ -13,6 +13,7 @@ from keras_privpart.channels import Channel
 from keras_privpart.datasets import TASK, Samples, batches, epochs_of
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.partitioning.input_kind import given_to
 from keras_privpart.partitioning.partition import partition as cut
 from keras_privpart.partitioning.partition import with_bottleneck
 from keras_privpart.training.callbacks import RestartAdversaries
@@ -233,7 +234,7 @@ def _narrowed(parts: Partition, defence: Defence, train: Samples, trained: bool)
     """With the defence's bottleneck; of a trained model it starts at what crosses."""
     if defence.bottleneck is None:
         return parts
-    examples = train.x[:_EXAMPLES] if trained else None
+    examples = given_to(parts.device, train.x[:_EXAMPLES]) if trained else None
     over, activation = defence.bottleneck_over, defence.bottleneck_activation
     return with_bottleneck(parts, defence.bottleneck, over, examples, defence.expand, activation)
 

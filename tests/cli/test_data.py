@@ -1,6 +1,7 @@
 """`--data` in the commands: one set of options, read as the model takes it, recorded for later commands."""
 
 import json
+import sys
 
 import click
 import keras
@@ -9,10 +10,12 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from keras_privpart.auditing.reporting.report import AuditReport
 from keras_privpart.cli import run_folder
 from keras_privpart.cli.data_source import DataSource, data_source
 from keras_privpart.cli.main import main
 from keras_privpart.errors import DataError
+from keras_privpart.serving import LocalServer
 
 TAKING_DATA = ("audit", "export", "predict", "protect", "sweep", "train")
 
@@ -125,3 +128,86 @@ def test_training_on_own_pictures_is_recorded(run, pictures, tmp_path):
     source, record = run_folder.read_training(tmp_path / "run")
     assert source == DataSource(f"folder:{pictures}")
     assert record["history"]["defended"]["val_accuracy"]
+
+
+PEOPLE = """
+import numpy as np
+
+def examples(count=100):
+    rng = np.random.default_rng(0)
+    age, town = rng.normal(size=(count, 2)).astype("float32"), rng.integers(0, 5, (count, 1)).astype("int32")
+    return {"age": age, "town": town}, {"y": (age[:, 0] > 0).astype(int), "far": (town[:, 0] > 2).astype(int)}
+
+def by_name():
+    x, targets = examples()
+    return x, {"task": targets["y"], "far": targets["far"]}
+
+def in_order():
+    x, targets = examples()
+    return (x["age"], x["town"]), {"task": targets["y"], "far": targets["far"]}
+
+def another():
+    x, targets = examples()
+    return {"age": x["age"], "city": x["town"]}, {"task": targets["y"]}
+"""
+
+
+@pytest.fixture
+def people(tmp_path, monkeypatch):
+    """A model of the inputs `age` and `town`, and data for it: a `.npz` file, and functions."""
+    (tmp_path / "own_people.py").write_text(PEOPLE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import own_people
+
+    x, targets = own_people.examples()
+    np.savez(tmp_path / "people.npz", **x, **targets)
+    np.savez(tmp_path / "no_town.npz", age=x["age"], **targets)
+    np.savez(tmp_path / "one.npz", x=x["age"], **targets)
+    inputs = {"age": keras.Input((2,), name="age"), "town": keras.Input((1,), dtype="int32", name="town")}
+    both = layers.Concatenate()([inputs["age"], layers.Flatten()(layers.Embedding(5, 2)(inputs["town"]))])
+    keras.Model(inputs, layers.Dense(2)(layers.Dense(4, name="cut")(both)), name="people").save(tmp_path / "m.keras")
+    yield tmp_path
+    sys.modules.pop("own_people")
+
+
+@pytest.mark.parametrize(("data", "by_protect", "sent"), [("people.npz", False, 4), ("own_people:by_name", True, 2)])
+def test_a_model_of_several_inputs_goes_all_the_way(run, people, data, by_protect, sent):
+    named = ["--data", people / data if data.endswith("npz") else data, "--private", "far"]
+    effort = ["--seeds", "1", "--looks", "1", "--attacks", "kernel posterior"]
+    if by_protect:
+        chosen = ["--at", "cut", "--trained", "--recipe", "bottleneck-only", "--bottleneck", "2", "--epochs", "1"]
+        run("protect", people / "m.keras", *named, "--out", people / "run", *chosen, *effort, "--attack-epochs", "1")
+    else:
+        run("partition", people / "m.keras", "--at", "cut", "--out", people / "run")
+        run("train", people / "run", *named, "--epochs", "1", "--reconstruction", "0.1")
+        run("audit", people / "run", *effort, "--epochs", "1")
+    report = AuditReport.load(people / "run" / run_folder.REPORT)
+    assert {"reconstruction of age", "reconstruction of town"} <= set(report.kinds)
+    exported = run("export", people / "run", "--to", people / "bundle", "--encoding", "int8", "--format", "litert", "--json")
+    assert json.loads(exported.stdout)["measurements"][-1]["examples"] == 20
+    with LocalServer(people / "bundle") as server:
+        facts = json.loads(run("predict", people / "bundle", "--server", server.address, *named, "--json").stdout)
+    assert (facts["examples"], facts["bytes_sent_each"], facts["raw_bytes_each"]) == (20, sent, 3 * 4)
+
+
+@pytest.mark.parametrize("data", ["people.npz", "own_people:by_name", "own_people:in_order"])
+def test_each_of_several_inputs_reaches_the_model_by_its_name(people, data):
+    loaded = keras.models.load_model(people / "m.keras", compile=False)
+    found = DataSource(str(people / data) if data.endswith("npz") else data).load(loaded)
+    for part, count in ((found.train, 80), (found.test, 20)):
+        assert {name: array.shape for name, array in part.x.arrays.items()} == {"age": (count, 2), "town": (count, 1)}
+        np.testing.assert_array_equal(part.targets["task"], part.x.arrays["age"][:, 0] > 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("no_town.npz", r"holds the arrays \['age', 'far', 'y'\].*an array for each of its inputs: age, town"),
+        ("one.npz", "Received the inputs one array; the model takes age, town. Give a .npz file with an array of each name"),
+        ("own_people:another", "Received the inputs age, city; the model takes age, town"),
+    ],
+)
+def test_inputs_that_are_not_the_models_are_named(people, data, message):
+    loaded = keras.models.load_model(people / "m.keras", compile=False)
+    with pytest.raises(DataError, match=message):
+        DataSource(str(people / data) if data.endswith("npz") else data).load(loaded)
