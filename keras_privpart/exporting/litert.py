@@ -20,8 +20,8 @@ from keras_privpart.quiet import hushed
 LIMITS = {"litert": 1e-3, WEB: 1e-3, "litert-float16": 1e-2, "litert-dynamic": 0.1, "litert-int8": 0.25}
 _REPRESENTATIVE = 256
 _UNROLLED = (
-    "LiteRT has no list of tensors, which a recurrent layer keeps over its steps: build the model with unroll=True in its recurrent "
-    "layers, or with a fixed batch, keras.Input(shape, batch_size=1), or export it as saved_model."
+    "LiteRT has no list of tensors of an open batch, which a recurrent layer keeps over its steps: build the model with unroll=True in its "
+    "recurrent layers, or export it with a fixed batch of one, the format 'web' of browsers, or as saved_model."
 )
 
 Arrays = Mapping[str, np.ndarray]

@@ -7,6 +7,7 @@ from keras import layers
 
 import keras_privpart as kp
 from keras_privpart.errors import BundleError
+from keras_privpart.exporting.litert import load
 
 
 @keras.saving.register_keras_serializable("refusals")
@@ -45,6 +46,27 @@ def test_stateful_recurrent_layers_are_refused_by_name(kind, tmp_path):
     model = keras.Model(x, layers.Dense(2)(kind(3, stateful=True, name="memory")(layers.Dense(3, name="d")(x))))
     with pytest.raises(BundleError, match=r"recurrent layers \['memory'\] with stateful=True"):
         kp.export(kp.partition(model, at="d"), tmp_path / "b")
+
+
+def recurrent(kind, **options):
+    x = keras.Input((5, 4))
+    return kp.partition(keras.Model(x, layers.Dense(2)(kind(3, name="memory", **options)(x))), at="memory")
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_rolled_recurrent_layers_are_refused_by_litert_with_both_ways_out(kind, tmp_path):
+    with pytest.raises(BundleError, match=r"unroll=True.*a fixed batch of one, the format 'web'"):
+        kp.export(recurrent(kind), tmp_path / "b", formats=["litert"])
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(("form", "options"), [("litert", {"unroll": True}), ("web", {})], ids=["unrolled", "fixed batch"])
+def test_both_ways_out_convert(form, options, tmp_path):
+    parts = recurrent(layers.GRU, **options)
+    bundle = kp.export(parts, tmp_path / "b", formats=[form])
+    x = np.random.default_rng(0).normal(size=(1, 5, 4)).astype("float32")
+    converted = load((bundle.path / bundle.contract.device_file(form)).read_bytes())({bundle.contract.inputs[0].name: x})
+    np.testing.assert_allclose(converted["boundary"], parts.device(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["a b", "größe"])
