@@ -24,6 +24,7 @@ EXPAND = ("linear", "dense", "convolutions")
 ACTIVATIONS = ("linear", "tanh", "softmax")
 _ROUNDING = 1e-5  # of float32 boundaries
 _LEAD = 3.0
+_WIDE = 4096  # numbers of an example from which features that compete collapse into a few at usual learning rates
 
 
 def narrowed(
@@ -63,10 +64,14 @@ def narrowed(
         suffix = f"_{i}" if len(outputs) > 1 else ""
         flat = over == "example" and len(z.shape) > 2
         narrow = keras.layers.Flatten(name=f"bottleneck_flat{suffix}", dtype=z.dtype)(z) if flat else z
+        scale = min(1.0, _WIDE / narrow.shape[-1]) if activation == "softmax" else 1.0
+        if scale < 1:  # a step of Adam moves a sum of n numbers by n learning rates
+            narrow = keras.layers.Rescaling(scale, name=f"bottleneck_scale{suffix}", dtype=z.dtype)(narrow)
         down, up = _pair(narrow, features, suffix, expand, z.shape[1:] if flat else None, activation)
+        down.kernel.assign(down.kernel / scale)
         if seen is not None:
             start = _to_clusters if activation == "softmax" else _to_principal
-            start(down, up, seen[i].reshape(-1, down.kernel.shape[0]).astype("float64"))
+            start(down, up, scale * seen[i].reshape(-1, down.kernel.shape[0]).astype("float64"))
         squeezed.append(down.name)
         wide = up(down(narrow))
         expanded.append(keras.layers.Reshape(z.shape[1:], name=f"bottleneck_shape{suffix}", dtype=z.dtype)(wide) if flat else wide)
