@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs wheel wheel-test clean
+.PHONY: demo test mlserver lint docs wheel wheel-test clean
 
 demo: $(VENV)/.for-use
 	$(BIN)/privpart-keras demo $(DEMO)
@@ -21,6 +21,10 @@ test: $(VENV)/.for-development
 	@test -n "$(BROWSER)" || echo "Found no chromium, chromium-browser or google-chrome: the tests that open pages in a browser" \
 		"are skipped. Install one, on Debian: apt-get update && apt-get install --yes chromium" >&2
 	$(BIN)/python -m pytest $(PYTEST)
+
+# A genuine server of the Open Inference Protocol, for the tests that ask one: MLServer, apart, since it wants other versions of what TensorFlow uses.
+mlserver:
+	test -x .venv-mlserver/bin/mlserver || { $(PYTHON) -m venv .venv-mlserver && .venv-mlserver/bin/python $(PIP_INSTALL) mlserver onnxruntime; }
 
 lint: $(VENV)/.for-development
 	$(BIN)/ruff check .

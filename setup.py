@@ -17,6 +17,7 @@ EXTRAS = {
     "certs": ["cryptography>=42"],
     "litert": ["ai-edge-litert>=2.0"],
     "metrics": ["prometheus_client>=0.20"],
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],
     # tensorflow-model-optimization imports distutils without declaring it; from Python 3.12 on only setuptools has it.
     "optimize": ["setuptools", "tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
     "parquet": ["pyarrow>=15"],
@@ -29,7 +30,7 @@ EXTRAS["docs"] = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=0.27"]
 EXTRAS["dev"] = [
     *(
         requirement
-        for name in ("certs", "litert", "metrics", "optimize", "parquet", "report", "sweep", "docs")
+        for name in ("certs", "litert", "metrics", "onnx", "optimize", "parquet", "report", "sweep", "docs")
         for requirement in EXTRAS[name]
     ),
     "build>=1.2",

@@ -47,6 +47,8 @@ __all__ = [
     "PAIR_OUTPUT",
     "PAIR_SIGNATURE",
     "SCHEMA_VERSION",
+    "SERVER_FORMATS",
+    "SERVER_ONNX",
     "SERVE_SIGNATURE",
     "SERVING_FILES",
     "STRING",
@@ -86,6 +88,9 @@ DEVICE_FILES = {
     "litert-int8": "model.int8.tflite",
     "web": "web/model.tflite",
 }
+# Forms of the server half: TensorFlow Serving's, always there, and the file beside it that servers of the Open Inference Protocol run.
+SERVER_FORMATS = ("saved_model", "onnx")
+SERVER_ONNX = "model.onnx"
 # The form for browsers. Its manifest names the pair, so it is the one file of the device half that the pair's fingerprint does not cover.
 WEB, WEB_MANIFEST = "web", "web/manifest.json"
 
@@ -185,6 +190,11 @@ class Contract:
     def formats(self) -> tuple[str, ...]:
         """Forms in which the device half is there, keys of `DEVICE_FILES`."""
         return tuple(form for form, file in DEVICE_FILES.items() if f"{self.device_folder}/{file}" in self.files)
+
+    @property
+    def server_formats(self) -> tuple[str, ...]:
+        """Forms in which the server half is there, of `SERVER_FORMATS`."""
+        return SERVER_FORMATS if f"{self.server_folder}/{SERVER_ONNX}" in self.files else SERVER_FORMATS[:1]
 
     def device_file(self, form: str) -> str:
         """Path of one form of the device half inside the bundle: the LiteRT file, or `saved_model.pb`.

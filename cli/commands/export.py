@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_privpart.contract import DEVICE_FILES, ENCODINGS, larger_than_raw
+from keras_privpart.contract import DEVICE_FILES, ENCODINGS, SERVER_FORMATS, larger_than_raw
 from keras_privpart.several_inputs import plain
 
 from .. import run_folder
@@ -40,6 +40,12 @@ _TUNED_ON = 8192
     multiple=True,
     default=["saved_model"],
     help="Form of the device half; may be repeated.",
+)
+@click.option(
+    "--server-format",
+    type=click.Choice(SERVER_FORMATS),
+    default="saved_model",
+    help="onnx writes the server half as ONNX too, for servers of the Open Inference Protocol; needs the extra onnx.",
 )
 @click.option(
     "--optimize",
@@ -115,7 +121,7 @@ def export(
         f"Wrote {bundle.path}: model {contract.name!r}, version {contract.version}, pair {contract.fingerprint[:12]}.\n"
         f"  device half  {bundle.path / contract.device_folder}: {', '.join(contract.formats)}\n"
         f"  boundary     {sent} bytes per example, encoding {contract.encoding}\n"
-        f"  server half  {bundle.path / 'server'}, the only folder that TensorFlow Serving needs\n"
+        f"  server half  {bundle.path / 'server'}, the only folder that a server needs: {', '.join(contract.server_formats)}\n"
         f"  optimised    {contract.optimization}\n"
         f"  audit        {f'in the contract and {contract.report_folder}' if contract.audit is not None else 'none: not audited'}"
     )

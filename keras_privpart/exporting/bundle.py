@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_privpart import arguments
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.channels.keyed_noise import NoiseKey, keyless
-from keras_privpart.contract import CONTRACT_FILE, FOLDERS, WEB, Contract, FileRecord, check_name
+from keras_privpart.contract import CONTRACT_FILE, FOLDERS, SERVER_FORMATS, WEB, Contract, FileRecord, check_name
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import BundleError
 from keras_privpart.exporting import reload, saved_model, serving_config
@@ -31,6 +31,7 @@ from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
 from keras_privpart.exporting.model_card import CARD_FILE, leakage_words, model_card
 from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
+from keras_privpart.exporting.server_onnx import check_onnx, write_onnx
 from keras_privpart.exporting.web.litert_js import runtime_files
 from keras_privpart.exporting.web.web_files import check_web, write_manifest, write_module
 from keras_privpart.partitioning.graphs.state import kept
@@ -100,6 +101,7 @@ def export(
     leakage: Callable[[Partition], AuditReport] | None = None,
     optimize: str | None = None,
     optimize_steps: int = STEPS,
+    server_format: str = "saved_model",
     web_runtime: str | Path | None = None,
     progress: Progress | None = None,
     value_range: Sequence[float] | None = None,
@@ -132,6 +134,8 @@ def export(
             extra `optimize`, and a thousand inputs or more as `sample`. `audit` is of the half as it was: it stands in the first row of
             the measurements, and the bundle's own audit is that of `leakage`, for the first of `formats`, or none.
         optimize_steps: fine-tuning steps, of 32 inputs each.
+        server_format: `"onnx"` writes the server half as ONNX too, beside its SavedModel, for servers of the Open Inference Protocol;
+            needs the extra `onnx`.
         web_runtime: where LiteRT.js is, to put it beside the module: `"npm"` fetches it, else a `node_modules` folder, the folder of
             `@litertjs/core` or its .tgz; `None` leaves it to the page.
         progress: is told the step and the loss of the fine-tuning.
@@ -161,6 +165,9 @@ def export(
             "Cut the model where no input is public."
         )
     check_forms(formats, encoding, sample)
+    server_format = arguments.choice("server_format", server_format, SERVER_FORMATS, BundleError)
+    if server_format == "onnx":
+        check_onnx()
     check_exportable(partition)
     if web_runtime is not None and WEB not in formats:
         raise BundleError(f"Received web_runtime={str(web_runtime)!r} without the format 'web'; expected both. Add 'web' to formats.")
@@ -198,7 +205,7 @@ def export(
     )
     if WEB in formats:
         check_web(plan.inputs, plan.boundary.tensors)
-    job = _Job(partition, half, encoded, x, own, tuple(formats), samples, leakage, audit, runtime)
+    job = _Job(partition, half, encoded, x, own, tuple(formats), server_format, samples, leakage, audit, runtime)
     keys = [key for device in (partition.device, half.device, encoded.wire.device) for key in _noise_keys(device)]
     with temporary_sibling(target) as root, keyless(keys):
         try:
@@ -219,6 +226,7 @@ class _Job:
     x: reload.Arrays
     own: reload.Arrays | None
     forms: tuple[str, ...]
+    server_format: str
     test: Samples | None
     leakage: Audit | None
     audit: AuditReport | None
@@ -243,6 +251,8 @@ def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, 
         server = reload.load_half(server_half)
         device_half = root / contract.device_folder if SAVED_MODEL in forms else Path(scratch) / "device"
         notes += reload.check_reload(wire, contract, device_half, server_half, server, job.x)
+        if job.server_format == "onnx":
+            notes += write_onnx(wire, contract, server, job.x, root)
     notes += _warm_up(wire, contract, root, server, job.x)
     if (contract.encoding == "int8" or "litert-int8" in forms) and (count := len(next(iter((job.own or job.x).values())))) < _FEW:
         notes.append(f"int8 is calibrated by {count} examples only: values beyond theirs are cut off. Give a hundred or more as sample=")

@@ -99,7 +99,7 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
     for signature in (SERVE_SIGNATURE, DEFAULT_SIGNATURE, CHECKED_SIGNATURE, PAIR_SIGNATURE):
         if signature not in server.signatures:
             raise BundleError(f"The server half has the signatures {sorted(server.signatures)}; expected {signature!r} too.")
-    tolerance = _tolerance(partition)
+    tolerance = tolerance_of(partition)
     plain_device, plain_server = tf.function(device_function(partition)), tf.function(server_function(partition, contract.outputs))
     for batch in BATCH_SIZES:
         inputs = {name: value[:batch] for name, value in x.items()}
@@ -117,7 +117,7 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
                 )
             notes.append("the device half is random in use: its exported half was compared in shape and dtype only")
         else:
-            _check_close("device", want, got, tolerance, steps=contract.encoding == "int8")
+            check_close("device", want, got, tolerance, steps=contract.encoding == "int8")
 
         boundary = [tf.constant(want[name]) for name in contract.boundary.names]
         scores, again_scores = numpy_of(plain_server(*boundary)), numpy_of(plain_server(*boundary))
@@ -126,7 +126,7 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
         answers = _call(server.signatures[SERVE_SIGNATURE], want)
         check_specs("server", contract.outputs, answers, batch)
         if same(scores, again_scores) is None:
-            _check_close("server", scores, answers, tolerance)
+            check_close("server", scores, answers, tolerance)
         else:
             notes.append("the server half is random in use: its exported half was compared in shape and dtype only")
         named = _call(server.signatures[PAIR_SIGNATURE], {PAIR_INPUT: np.zeros(batch, np.int32)})[PAIR_OUTPUT]
@@ -134,7 +134,7 @@ def check_reload(partition: Partition, contract: Contract, device_half: Path, se
         if takes_bytes(contract.boundary.tensors):
             with_answer.append(_call(server.signatures[BYTES_SIGNATURE], as_bytes(want)))
             if same(scores, again_scores) is None:
-                _check_close("server", scores, with_answer[-1], tolerance)
+                check_close("server", scores, with_answer[-1], tolerance)
         for got_names in (named, *(answer[CHECKED_OUTPUT] for answer in with_answer)):
             if got_names.tolist() != [contract.fingerprint.encode()] * batch:
                 raise BundleError(f"The server half answers the fingerprint {got_names.tolist()}; expected {contract.fingerprint!r}.")
@@ -209,15 +209,18 @@ def same(first: Arrays, second: Arrays) -> str | None:
     return next((name for name in first if first[name].tobytes() != second[name].tobytes()), None)
 
 
-def _tolerance(partition: Partition) -> float:
-    """Relative tolerance: loaders may fuse operations in another order, which shows in the last bits of what is computed in."""
+def tolerance_of(partition: Partition, exact: float = 1e-4) -> float:
+    """Relative tolerance, `exact` unless a half computes in half floats: loaders may fuse operations in another order."""
     computed = {layer.compute_dtype for half in (partition.device, partition.server) for layer in layers_of(half)}
     computed |= {spec.dtype for spec in partition.boundary.tensors}
-    return 5e-2 if computed & {"float16", "bfloat16"} else 1e-4
+    return 5e-2 if computed & {"float16", "bfloat16"} else exact
 
 
-def _check_close(side: str, want: Arrays, got: Arrays, tolerance: float, *, steps: bool = False) -> None:
-    """With `steps`, int8 tensors may differ by one step: the last bits decide how a value in the middle is rounded."""
+def check_close(side: str, want: Arrays, got: Arrays, tolerance: float, *, steps: bool = False) -> None:
+    """Raises `BundleError` where tensors differ by more.
+
+    With `steps`, int8 tensors may differ by one step: the last bits decide how a value in the middle is rounded.
+    """
     for name, expected in want.items():
         if steps and expected.dtype == np.int8:
             close = bool(np.max(np.abs(expected.astype(int) - got[name].astype(int)), initial=0) <= 1)

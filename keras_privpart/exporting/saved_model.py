@@ -107,7 +107,7 @@ def write_device(partition: Partition, inputs: Sequence[TensorSpec], folder: Pat
     """Writes the device half: one signature, the model's inputs -> the boundary."""
     archive = keras.export.ExportArchive()
     _track_tables(archive, partition.device)
-    archive.add_endpoint(DEVICE_SIGNATURE, device_function(partition), _wire(inputs))
+    archive.add_endpoint(DEVICE_SIGNATURE, device_function(partition), wire_specs(inputs))
     _write(archive, folder)
 
 
@@ -120,7 +120,7 @@ def write_web_device(partition: Partition, inputs: Sequence[TensorSpec], folder:
 
     archive = keras.export.ExportArchive()
     _track_tables(archive, partition.device)
-    archive.add_endpoint(DEVICE_SIGNATURE, one, _wire([replace(spec, shape=(1, *spec.shape[1:])) for spec in inputs]))
+    archive.add_endpoint(DEVICE_SIGNATURE, one, wire_specs([replace(spec, shape=(1, *spec.shape[1:])) for spec in inputs]))
     _write(archive, folder)
 
 
@@ -151,7 +151,7 @@ def write_server(partition: Partition, outputs: Sequence[TensorSpec], fingerprin
 
     archive = keras.export.ExportArchive()
     _track_tables(archive, partition.server)
-    wire = _wire(partition.boundary.tensors)
+    wire = wire_specs(partition.boundary.tensors)
     serve = archive.add_endpoint(SERVE_SIGNATURE, run, wire)
     archive.add_endpoint(CHECKED_SIGNATURE, checked, wire)
     if takes_bytes(specs := partition.boundary.tensors):
@@ -200,7 +200,8 @@ def layers_of(half: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _wire(specs: Sequence[TensorSpec]) -> list[tf.TensorSpec]:
+def wire_specs(specs: Sequence[TensorSpec]) -> list[tf.TensorSpec]:
+    """Tensors of the contract as TensorFlow describes them."""
     return [tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype), name=spec.name) for spec in specs]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_privpart.contract import Contract
-from keras_privpart.errors import ServerFailedError
+from keras_privpart.errors import ServerFailedError, ServerNotFoundError, ServingError
 
 from ..wire import tensors
 from ..wire.grpc_transport import AsyncGrpcTransport, GrpcTransport
@@ -59,7 +59,10 @@ class V2GrpcTransport(Transport):
 
     def send(self, method: Method, request: Any, timeout: float) -> Any:
         call, message, read = self._calls.of(method, request)
-        return read(self._channel.send(call, message, timeout))
+        try:
+            return read(self._channel.send(call, message, timeout))
+        except ServerFailedError as error:
+            raise _meant(call, error) from error.__cause__
 
     def connection(self) -> int:
         return self._channel.connection()
@@ -85,7 +88,10 @@ class AsyncV2GrpcTransport(AsyncTransport):
 
     async def send(self, method: Method, request: Any, timeout: float) -> Any:
         call, message, read = self._calls.of(method, request)
-        return read(await self._channel.send(call, message, timeout))
+        try:
+            return read(await self._channel.send(call, message, timeout))
+        except ServerFailedError as error:
+            raise _meant(call, error) from error.__cause__
 
     def connection(self) -> int:
         return self._channel.connection()
@@ -132,6 +138,11 @@ class _Calls:
             return v2.answers({output.name: _array(output, raw[i] if raw else None) for i, output in enumerate(answer.outputs)})
         except (ValueError, KeyError) as error:
             raise ServerFailedError(f"{self._address}: the answer is not the Open Inference Protocol's ({error}).") from error
+
+
+def _meant(call: Method, error: ServerFailedError) -> ServingError:
+    """MLServer answers UNKNOWN to whoever asks whether a version is ready that it does not have."""
+    return ServerNotFoundError(str(error)) if call is READY else error
 
 
 def _told(described: Any) -> list[v2.Told]:

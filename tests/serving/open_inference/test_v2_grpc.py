@@ -120,6 +120,18 @@ def test_a_version_that_is_not_there(other_parts, front, tmp_path, images):
         client.predict(images[:1])
 
 
+def test_a_server_that_answers_unknown_for_what_it_does_not_have_is_waited_for(bundle, front, monkeypatch):
+    def unknown(response, request):
+        raise Refusal(grpc.StatusCode.UNKNOWN, "Unexpected ModelNotFound")
+
+    monkeypatch.setattr(front, "ready", unknown)
+    with (
+        Client(bundle.path, front.address, transport="v2-grpc") as client,
+        pytest.raises(errors.ServerNotFoundError, match=r"Not ready within 0.3 s: .*ModelNotFound"),
+    ):
+        client.wait_for_ready(0.3)
+
+
 def test_answers_that_contradict_themselves(bundle, front, images, monkeypatch):
     infer = front.infer
 
