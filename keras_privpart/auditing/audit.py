@@ -47,6 +47,7 @@ def audit(
     curve: bool = False,
     bound: bool = True,
     value_range: Sequence[float] | None = None,
+    limit: int | None = None,
     input_kind: Given = None,
     metric: Metric = None,
     cache: str | Path | None = None,
@@ -111,6 +112,8 @@ def audit(
             noise stands on the boundary; elsewhere it says why there is none.
         value_range: black and white of pictures as the model takes them, such as (0, 255) or (-1, 1); by default what a `Rescaling` or
             `Normalization` at the model's front tells, else [0, 1]. Pictures are scaled for attackers and scores, never for the model.
+        limit: the most examples of `train` and of `test` each, drawn by `seed` while batches pass by, so that a `tf.data.Dataset` may be
+            larger than memory; `trained_on` is never held. The report says how many were drawn from how many. None for all.
         input_kind: what the inputs hold: `"picture"`, `"signal"`, `"table"` or `"tokens"`, for all or by input name; by default as
             `input_kind.kinds_of` infers it from the model. Scores follow from it, and each of several inputs has results of its own.
         metric: what the task is measured by, beside accuracy where it has that: `"accuracy"`, `"mae"`, `"mse"`, `"auc"` (mean of several

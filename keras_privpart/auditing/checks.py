@@ -23,7 +23,7 @@ from keras_privpart.several_inputs import Inputs, arrays_of, each
 def check_settings(**settings: int | None) -> None:
     for name, value in settings.items():
         least = 0 if name in ("pictures", "seed", "doublings") else 1
-        if value is None and name in ("epochs", "workers", "doublings"):
+        if value is None and name in ("epochs", "workers", "doublings", "limit"):
             continue
         arguments.whole(name, value, AuditError, least=least)
 

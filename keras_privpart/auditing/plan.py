@@ -79,11 +79,11 @@ def planned(settings: AuditSettings) -> AuditPlan:
     if not partitions:
         raise AuditError("Received no partition; expected one, or several of one architecture. Give what is to be audited.")
     model = partitions[0].model
-    train, test = (fitted_to(model, Samples.of(data)) for data in (settings.train, settings.test))
+    train, test = (fitted_to(model, Samples.of(data, settings.limit, settings.seed)) for data in (settings.train, settings.test))
     check_inputs(partitions, train, test, settings.attributes)
     train, test = (ranged(samples, partitions[0], settings.value_range) for samples in (train, test))
     data = split(train, test, HELD_OUT, settings.seed)
-    trained_on = None if settings.trained_on is None else fitted_to(model, Samples.of(settings.trained_on))
+    trained_on = None if settings.trained_on is None else (fitted_to(model, part) for part in Samples.parts(settings.trained_on))
     seen = None if trained_on is None else seen_in_training(train, test, trained_on)
     kinds = kinds_of(model, settings.input_kind, AuditError)
     inputs = () if not_images(test.x) is None and kinds[0].kind == PICTURE else kinds

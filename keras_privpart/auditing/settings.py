@@ -63,6 +63,7 @@ class AuditSettings:
     curve: bool = False
     bound: bool = True
     value_range: Sequence[float] | None = None
+    limit: int | None = None
     input_kind: Given = None
     metric: Metric = None
     cache: str | Path | None = field(default=None, metadata=_SILENT)
@@ -70,7 +71,7 @@ class AuditSettings:
     progress: Progress | None = field(default=None, metadata=_SILENT)
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "batch_size", "seed", "pictures", "workers", "frames"):
+        for name in ("seeds", "epochs", "batch_size", "seed", "pictures", "workers", "frames", "limit"):
             object.__setattr__(self, name, _plain_whole(getattr(self, name)))
         for name in ("budgets", "looks"):
             object.__setattr__(self, name, tuple(_plain_whole(value) for value in getattr(self, name)))
@@ -116,6 +117,7 @@ class AuditSettings:
             workers=self.workers,
             seed=self.seed,
             doublings=self.doublings,
+            limit=self.limit,
         )
         check_budgets(self.budgets)
         check_looks(self.looks)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_privpart import arguments
 from keras_privpart.datasets.labels import meant
 from keras_privpart.errors import DataError
 from keras_privpart.several_inputs import Inputs, joined, plain
@@ -23,11 +24,13 @@ class Samples:
         x: inputs `[n, ...]`, or `Inputs` where a model takes several.
         targets: `"task"` and any private attribute, each `[n, ...]`; the task's as `Inputs` by output name where a model has several.
         value_range: of pictures in `x` that are no uint8, the values of black and white; None for [0, 1].
+        drawn_from: how many examples there were where these are a draw of them; None where they are all.
     """
 
     x: Any
     targets: Mapping[str, Any]
     value_range: tuple[float, float] | None = None
+    drawn_from: int | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -54,48 +57,101 @@ class Samples:
         return replace(self, targets=found)
 
     @classmethod
-    def of(cls, data: Any) -> Samples:
-        """Collects examples in memory.
+    def of(cls, data: Any, limit: int | None = None, seed: int = 0) -> Samples:
+        """Collects examples in memory: all of them, or a draw.
 
         Args:
             data: `Samples`; a pair of arrays `(x, y)` or `(x, {"task": y, ...})`; or batches of such pairs, as a `tf.data.Dataset`, a
                 `keras.utils.PyDataset` or a generator that ends. Several inputs are a dict by input name, or a tuple in the model's order.
                 Weights of examples are left out.
+            limit: the most examples to keep, drawn while batches pass by, each with the same chance: a set may be larger than memory, and
+                at most twice so many examples and one batch are held at a time. None for all.
+            seed: of the draw, which is the same again where the batches come in the same order.
 
         Raises:
-            DataError: there are no examples, no targets, or parts that do not go together.
+            DataError: there are no examples, no targets, parts that do not go together, or `limit` is no whole number from 1.
+        """
+        if limit is None and isinstance(data, Samples):
+            return data
+        parts = cls.parts(data)
+        if limit is not None:
+            return _drawn(parts, arguments.whole("limit", limit, DataError, advice="Leave it out for all examples."), seed)
+        return cls._joined(list(parts))
+
+    @classmethod
+    def parts(cls, data: Any) -> Iterator[Samples]:
+        """The same as they come, batch by batch; nothing is kept.
+
+        Raises:
+            DataError: as `of`.
         """
         if isinstance(data, Samples):
-            return data
-        pairs = [data] if isinstance(data, tuple) and len(data) in (2, 3) else _batches_of(data)
-        if not pairs:
+            yield data
+            return
+        keys: list[str] = []
+        for pair in [data] if isinstance(data, tuple) and len(data) in (2, 3) else _batches_of(data):
+            x, y = _named_pair(pair)
+            keys = keys or list(y)
+            if set(y) != set(keys):
+                raise DataError(f"Received batches with different targets, {keys} in the first; expected the same in all.")
+            targets = {key: _labels(key, y[key]) for key in keys}
+            for key, value in targets.items():
+                if len(value) != len(x):
+                    raise DataError(f"Received {len(x)} inputs and {len(value)} values of {key!r}; expected as many of both.")
+            yield cls(x, targets)
+
+    @classmethod
+    def _joined(cls, parts: Sequence[Samples]) -> Samples:
+        if not parts:
             raise DataError("Received an empty data set; expected at least one batch.")
-        named = [_named_pair(pair) for pair in pairs]
-        keys = list(named[0][1])
-        if any(set(y) != set(keys) for _, y in named):
-            raise DataError(f"Received batches with different targets, {keys} in the first; expected the same in all.")
-        x = _joined_inputs([x for x, _ in named])
-        targets = {key: _joined_labels(key, [y[key] for _, y in named]) for key in keys}
-        for key, value in targets.items():
-            if len(value) != len(x):
-                raise DataError(f"Received {len(x)} inputs and {len(value)} values of {key!r}; expected as many of both.")
+        x = _joined_inputs([part.x for part in parts])
         if not len(x):
             raise DataError("Received an empty data set; expected at least one example.")
-        return cls(x, targets)
+        return replace(parts[0], x=x, targets={key: _joined_labels(key, [part.targets[key] for part in parts]) for key in parts[0].targets})
 
 
-def _batches_of(data: Any) -> list[Any]:
+def _drawn(parts: Iterator[Samples], limit: int, seed: int) -> Samples:
+    """A draw of what passes by: every example gets a random number, and those with the smallest are kept, in their order."""
+    numbers = np.random.default_rng(seed)
+    kept: list[Samples] = []
+    ranks = np.empty(0)
+    bar, seen = 1.0, 0
+    for part in parts:
+        found = numbers.random(len(part))
+        under = found < bar
+        seen += len(part)
+        if not under.any():
+            continue
+        kept.append(part[under])
+        ranks = np.concatenate([ranks, found[under]])
+        if len(ranks) > 2 * limit:
+            kept, ranks = _smallest(kept, ranks, limit)
+            bar = float(ranks.max())
+    found_all, _ = _smallest(kept, ranks, limit)
+    samples = Samples._joined(found_all)
+    return samples if seen == len(samples) else replace(samples, drawn_from=seen)
+
+
+def _smallest(kept: list[Samples], ranks: np.ndarray, limit: int) -> tuple[list[Samples], np.ndarray]:
+    """Of these, the ones with the smallest numbers, in their order."""
+    if len(ranks) <= limit:
+        return kept, ranks
+    chosen = np.sort(np.argpartition(ranks, limit - 1)[:limit])
+    return [Samples._joined(kept)[chosen]], ranks[chosen]
+
+
+def _batches_of(data: Any) -> Iterator[Any]:
     if hasattr(data, "as_numpy_iterator"):
-        return list(data.as_numpy_iterator())
+        return iter(data.as_numpy_iterator())
     if isinstance(data, Iterator):
-        return list(data)
+        return data
     import keras
 
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
         if count is None:
             raise DataError("Received a PyDataset without an end; expected one that says its number of batches. Give it num_batches.")
-        return [data[i] for i in range(count)]
+        return (data[i] for i in range(count))
     raise DataError(f"Received {type(data).__name__}; expected a tf.data.Dataset of batches or a pair of arrays (x, targets).")
 
 
@@ -129,12 +185,20 @@ def _joined_inputs(parts: Sequence[Any]) -> Any:
     return joined(parts)
 
 
+def _labels(key: str, value: Any) -> Any:
+    """A batch's values of a target: an array, or several by output name."""
+    if not isinstance(value, (Mapping, tuple)):
+        found = np.asarray(value)
+        if not found.ndim:
+            _check_shapes(f"values of {key!r}", [found])
+        return found
+    named = value if isinstance(value, Mapping) else {str(i): part for i, part in enumerate(value)}
+    return Inputs({str(name): np.asarray(part) for name, part in named.items()})
+
+
 def _joined_labels(key: str, parts: Sequence[Any]) -> Any:
-    """All batches' values of a target as one: an array, or several by output name."""
-    if not all(isinstance(part, (Mapping, tuple)) for part in parts):
-        return _joined(f"values of {key!r}", [np.asarray(part) for part in parts])
-    named = [part if isinstance(part, Mapping) else {str(i): value for i, value in enumerate(part)} for part in parts]
-    return _joined_inputs([Inputs({str(name): np.asarray(value) for name, value in part.items()}) for part in named])
+    """All batches' values of a target as one."""
+    return _joined_inputs(parts) if isinstance(parts[0], Inputs) else _joined(f"values of {key!r}", parts)
 
 
 def _joined(what: str, parts: Sequence[np.ndarray]) -> np.ndarray:

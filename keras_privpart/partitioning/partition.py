@@ -143,7 +143,8 @@ def with_bottleneck(
             last two add to the linear map starts at 0: the new model begins where the linear one does, and has room to learn.
         activation: of the features that cross: `"linear"`; `"tanh"`, which bounds each; `"softmax"`, which makes them compete, so that
             inputs of one class cross as nearly the same and the bits beyond the class can be bounded at little cost. With `examples`
-            these start as likenesses to clusters of what crosses, and the way back from them as a normalising channel gives them.
+            these start as likenesses to clusters of what crosses, and the way back from them as a normalising channel gives them. An
+            example of more than 4,096 numbers is scaled down before (`bottleneck_scale`): else its features collapse in training.
 
     Raises:
         CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the

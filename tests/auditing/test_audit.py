@@ -1,6 +1,7 @@
 """Whole audits of partitions whose leakage is known."""
 
 import inspect
+import re
 from dataclasses import fields
 
 import keras
@@ -16,7 +17,7 @@ from keras_privpart.auditing.scoring import metrics
 from keras_privpart.auditing.scoring.evidence import Guesses
 from keras_privpart.auditing.settings import AuditSettings
 from keras_privpart.channels import GaussianChannel
-from keras_privpart.datasets import Samples
+from keras_privpart.datasets import Samples, batches
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.partition import partition
 from keras_privpart.threat_model import ThreatModel
@@ -299,6 +300,20 @@ def test_what_the_model_was_trained_on_is_checked(digits, classifier):
     assert known.threat_model.data == "training"
     with pytest.raises(AuditError, match="3 of 150 victims that the model was trained on"):
         peeked(digits, classifier, Peek(), trained_on=test[:3])
+
+
+def test_a_stream_is_drawn_from_once_and_the_report_says_so(digits, classifier):
+    train, test = digits
+    streams = [batches(samples, 32) for samples in (train, test)]
+    report = peeked(streams, classifier, Peek(), limit=120, trained_on=batches(train[:400], 16))
+    assert (report.known + report.held_out, report.victims) == (120, 120)
+    assert any(note.startswith("The attackers' examples are a draw from 500;") for note in report.notes)
+    assert any(note.startswith("The victims' examples are a draw from 150;") for note in report.notes)
+    assert any(re.match(r"\d+ of the attackers' 120 examples were used", note) for note in report.notes)
+    assert "limit=120" in report.reproduce
+    assert peeked(digits, classifier, Peek(), limit=120).scored_on == report.scored_on
+    with pytest.raises(AuditError, match="Received limit=0"):
+        peeked(digits, classifier, Peek(), limit=0)
 
 
 def test_the_threat_model_decides(digits, classifier):

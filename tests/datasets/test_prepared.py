@@ -138,6 +138,38 @@ def test_samples_of_pairs_and_of_datasets_are_the_same():
     assert len(pair[2:5]) == 3
 
 
+def test_a_draw_of_what_passes_by_is_fair_seeded_and_in_order():
+    def passing(count):
+        for first in range(0, count, 10):
+            yield np.arange(first, first + 10.0)[:, None], {"task": np.arange(first, first + 10), "a": np.zeros(10)}
+
+    first, again = (datasets.Samples.of(passing(1_000), limit=100, seed=3) for _ in range(2))
+    assert len(first) == 100
+    assert first.drawn_from == 1_000
+    assert np.array_equal(first.x, again.x)
+    assert np.array_equal(first.x[:, 0], first.targets["task"])
+    assert np.array_equal(first.x, np.sort(first.x, axis=0))
+    often = sum(np.bincount(datasets.Samples.of(passing(60), limit=20, seed=s).targets["task"], minlength=60) for s in range(300))
+    assert abs(often / 300 - 1 / 3).max() < 0.14  # five standard deviations
+    assert datasets.Samples.of(passing(50), limit=100).drawn_from is None
+    assert len(datasets.Samples.of(first, limit=7)) == 7
+    with pytest.raises(DataError, match="Received limit=0"):
+        datasets.Samples.of(passing(50), limit=0)
+
+
+def test_parts_are_read_one_at_a_time():
+    read = []
+
+    def passing():
+        for i in range(3):
+            read.append(i)
+            yield np.full((2, 1), i), np.arange(2)
+
+    parts = datasets.Samples.parts(passing())
+    assert next(parts).x.tolist() == [[0], [0]]
+    assert read == [0]
+
+
 def test_batches_follow_the_seed():
     pair = datasets.Samples.of((np.arange(50.0)[:, None], np.zeros(50)))
     first, again, other = (datasets.Samples.of(datasets.batches(pair, 8, seed=s)).x.ravel() for s in (1, 1, 2))

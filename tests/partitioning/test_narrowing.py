@@ -10,6 +10,7 @@ from keras import layers
 
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import CutError
+from keras_privpart.partitioning import narrowing
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.partition import partition, with_bottleneck
 
@@ -209,6 +210,18 @@ def test_features_that_compete_start_as_likenesses_to_clusters_of_what_crosses()
     want, scale = parts_of(x), np.std(parts_of(x))
     back = np.asarray(parts.server.get_layer("bottleneck_expansion")(normal)).reshape(want.shape)
     assert np.abs(back - want).mean() < 0.2 * scale
+
+
+def test_features_that_compete_do_not_hear_of_how_wide_the_boundary_is(monkeypatch):
+    """Behind wide boundaries what is narrowed is scaled down, to the same start; the other features have no need of it."""
+    parts = with_bottleneck(pictures(), 4, "example", X[:, :8, :8], activation="softmax")
+    monkeypatch.setattr(narrowing, "_WIDE", 16)
+    scaled = with_bottleneck(pictures(), 4, "example", X[:, :8, :8], activation="softmax")
+    layer = scaled.device.get_layer("bottleneck_scale")
+    assert 0 < layer.scale < 1
+    np.testing.assert_allclose(scaled.device(X[:, :8, :8]), parts.device(X[:, :8, :8]), atol=1e-4)
+    for plain in (parts, with_bottleneck(pictures(), 4, "example", X[:, :8, :8])):
+        assert not any("scale" in each.name for each in plain.device.layers)
 
 
 def parts_of(x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,18 +89,20 @@ def split(train: Samples, test: Samples, share: float, seed: int) -> Split:
     return Split(train[order[count:]], train[order[:count]], test, int(shared.sum()))
 
 
-def seen_in_training(train: Samples, test: Samples, trained_on: Samples) -> Seen:
-    """Counts the examples that the model was trained on.
+def seen_in_training(train: Samples, test: Samples, trained_on: Iterable[Samples]) -> Seen:
+    """Counts the examples that the model was trained on, which pass by in parts and are not held.
 
     Raises:
         AuditError: the shapes differ, or more than 1 % of the victims are among them: a model answers otherwise for what it has seen.
     """
-    if shapes_of(trained_on.x) != shapes_of(test.x):
-        raise AuditError(
-            f"Received trained_on of shape {shapes_of(trained_on.x)} and victims of shape {shapes_of(test.x)}; expected one. "
-            "Give the examples as the model was given them."
-        )
-    seen = set(_digests(trained_on.x))
+    seen: set[bytes] = set()
+    for part in trained_on:
+        if shapes_of(part.x) != shapes_of(test.x):
+            raise AuditError(
+                f"Received trained_on of shape {shapes_of(part.x)} and victims of shape {shapes_of(test.x)}; expected one. "
+                "Give the examples as the model was given them."
+            )
+        seen.update(_digests(part.x))
     counts = Seen(*(sum(d in seen for d in _digests(samples.x)) for samples in (train, test)))
     if counts.victims > NATURAL_DUPLICATES * len(test):
         raise AuditError(

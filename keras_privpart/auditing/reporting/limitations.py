@@ -76,6 +76,9 @@ def notes(
     victims = len(data.victims)
     if victims < SMALL_TEST:
         found.append(f"The test set is small ({victims} examples): intervals are wide, and differences within them mean nothing.")
+    for whose, drawn in (("attackers", data.known), ("victims", data.victims)):
+        if drawn.drawn_from:
+            found.append(f"The {whose}' examples are a draw from {drawn.drawn_from:,}; limit= says how many are drawn.")
     if data.dropped:
         found.append(f"{data.dropped} examples were taken out of the attackers' data because the test set has the same ones.")
     found.append(_about_training(data, seen))
