@@ -214,13 +214,14 @@ def test_features_that_compete_start_as_likenesses_to_clusters_of_what_crosses()
 
 def test_features_that_compete_do_not_hear_of_how_wide_the_boundary_is(monkeypatch):
     """Behind wide boundaries what is narrowed is scaled down, to the same start; the other features have no need of it."""
-    parts = with_bottleneck(pictures(), 4, "example", X[:, :8, :8], activation="softmax")
+    x = np.random.default_rng(3).uniform(size=(30, 8, 8, 1)).astype("float32")
+    parts = with_bottleneck(pictures(), 4, "example", x, activation="softmax")
     monkeypatch.setattr(narrowing, "_WIDE", 16)
-    scaled = with_bottleneck(pictures(), 4, "example", X[:, :8, :8], activation="softmax")
+    scaled = with_bottleneck(pictures(), 4, "example", x, activation="softmax")
     layer = scaled.device.get_layer("bottleneck_scale")
     assert 0 < layer.scale < 1
-    np.testing.assert_allclose(scaled.device(X[:, :8, :8]), parts.device(X[:, :8, :8]), atol=1e-4)
-    for plain in (parts, with_bottleneck(pictures(), 4, "example", X[:, :8, :8])):
+    np.testing.assert_allclose(scaled.device(x), parts.device(x), atol=1e-4)
+    for plain in (parts, with_bottleneck(pictures(), 4, "example", x)):
         assert not any("scale" in each.name for each in plain.device.layers)
 
 
