@@ -47,6 +47,21 @@ def hushed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def without_retracing() -> Iterator[None]:
+    """Drops what TensorFlow's logger says of retracing meanwhile: attackers are many networks of many shapes, each traced once."""
+    logger = logging.getLogger("tensorflow")
+
+    def others(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@contextlib.contextmanager
 def without_remarks() -> Iterator[None]:
     """Keeps TensorFlow's logger to warnings meanwhile: it tells of every file written, by temporary names."""
     logger = logging.getLogger("tensorflow")

@@ -27,6 +27,7 @@ from keras_privpart.auditing.strangers import identification, open_seats
 from keras_privpart.datasets import Samples
 from keras_privpart.errors import AuditError
 from keras_privpart.partitioning.halves import Partition
+from keras_privpart.quiet import without_retracing
 from keras_privpart.training.task import correct
 
 CURVE = (1000, 4000, 16000)
@@ -69,6 +70,7 @@ class Findings:
     utilities: Mapping[str, tuple[Score, Score]]
 
 
+@without_retracing()
 def executed(plan: AuditPlan) -> Findings:
     """Carries out a plan, and tells the settings' progress callback about every step."""
     settings, partitions = plan.settings, plan.partitions
