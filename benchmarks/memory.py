@@ -70,7 +70,7 @@ def step(name: str, count: int) -> int:
         trainer = kp.AdversarialTrainer(parts, [kp.ReconstructionAdversary(weight=0.1, size="small")])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         trainer.compile(optimizer="adam", adversary_optimizer="adam", loss=loss)
-        trainer.fit(train, epochs=1, verbose=0)
+        trainer.fit(train, epochs=1, shuffle=False, verbose=0)
     elif name == "audit":
         attacks = ("kernel posterior", "linkage, same class")
         kp.audit(parts, train, test, reference=parts, trained_on=train, limit=LIMIT, attacks=attacks, seeds=1, looks=(1,), bound=False)
