@@ -124,7 +124,7 @@ class Experiment:
             backup = self.work / "backups" / stem
             resumed, spent = backup.exists(), time.process_time()
             model = copy_model(self.model(cut, UNDEFENDED, seed)[0].model) if warm else self.task.model(self.scale, self.classes, seed)
-            known = self.train.x[:KNOWN] if warm else None
+            known = self.train[:KNOWN] if warm else None
             parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock, known)
             found = {
                 "settings": settings,
@@ -206,7 +206,9 @@ def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: i
     keras.utils.set_random_seed(seed)
     parts = kp.partition(model, at=cut)
     if defence.bottleneck is not None:
-        narrow = {"over": "example", "activation": defence.bottleneck_activation, "expand": defence.expand, "examples": known}
+        narrow = {"over": "example", "activation": defence.bottleneck_activation, "expand": defence.expand}
+        if known is not None:
+            narrow |= {"examples": known.x, "labels": known.targets["task"] if defence.bottleneck_activation == "softmax" else None}
         parts = kp.with_bottleneck(parts, defence.bottleneck, **narrow)
     trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers)
     steps = epochs * len(batched)
@@ -285,6 +287,7 @@ def main(task: Task, purpose: str) -> None:
     )
     parser.add_argument("--train-only", action="store_true", help="Train the rows' models, audit nothing.")
     parser.add_argument("--only", action="append", default=[], help="Rows whose name holds this text; may be repeated. All by default.")
+    parser.add_argument("--cut", action="append", default=[], help="Rows of this cut; may be repeated. All by default.")
     parser.add_argument("--work", type=Path, default=Path("runs/tasks"), help="Folder of what is kept between runs.")
     options = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # attackers of many shapes: TensorFlow warns of each that it traces
@@ -295,7 +298,7 @@ def main(task: Task, purpose: str) -> None:
     experiment = Experiment(task, name, task.load(options.data_dir, task.scales[name]), results, work, clock)
     try:
         for cut, defence in experiment.rows():
-            if options.only and not any(text in defence for text in options.only):
+            if (options.only and not any(text in defence for text in options.only)) or (options.cut and cut not in options.cut):
                 continue
             clock.check()
             if options.train_only:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
 
 from keras_privpart import arguments
 from keras_privpart.channels.bottleneck import HIDDEN, Expand, ExpandConvolutions, ExpandDense, Squeeze
@@ -28,7 +29,13 @@ _WIDE = 4096  # numbers of an example from which features that compete collapse 
 
 
 def narrowed(
-    parts: Partition, features: int, over: str, examples: Any = None, expand: str = "linear", activation: str = "linear"
+    parts: Partition,
+    features: int,
+    over: str,
+    examples: Any = None,
+    expand: str = "linear",
+    activation: str = "linear",
+    labels: Any = None,
 ) -> tuple[keras.Model, list[str]]:
     """The changed model of `with_bottleneck`, on the layers of `parts`, and the addresses of its boundary.
 
@@ -54,6 +61,7 @@ def narrowed(
         )
     features = int(features)
     seen = None if examples is None else keras.tree.flatten(parts.device.predict(examples, verbose=0))
+    classes = None if labels is None else _classes(labels, seen, over, activation)
     squeezed: list[str | None] = []
     expanded: list[Any] = []
     for i, z in enumerate(outputs):
@@ -70,8 +78,13 @@ def narrowed(
         down, up = _pair(narrow, features, suffix, expand, z.shape[1:] if flat else None, activation)
         down.kernel.assign(down.kernel / scale)
         if seen is not None:
-            start = _to_clusters if activation == "softmax" else _to_principal
-            start(down, up, scale * seen[i].reshape(-1, down.kernel.shape[0]).astype("float64"))
+            rows = scale * seen[i].reshape(-1, down.kernel.shape[0]).astype("float64")
+            if activation != "softmax":
+                _to_principal(down, up, rows)
+            elif classes is None:
+                _to_clusters(down, up, rows)
+            else:
+                _to_classes(down, up, rows, classes)
         squeezed.append(down.name)
         wide = up(down(narrow))
         expanded.append(keras.layers.Reshape(z.shape[1:], name=f"bottleneck_shape{suffix}", dtype=z.dtype)(wide) if flat else wide)
@@ -141,7 +154,34 @@ def _to_clusters(down: Squeeze, up: Expand, rows: np.ndarray) -> None:
     found = KMeans(features, n_init=1, random_state=0).fit(rows)
     centres, nearest = found.cluster_centers_, np.sort(found.transform(rows) ** 2, axis=1)
     spread = max(float(np.median(nearest[:, 1] - nearest[:, 0])) / (2 * _LEAD), 1e-12) if features > 1 else 1.0
-    kernel, bias = centres.T / spread, -np.square(centres).sum(axis=1) / (2 * spread)
+    _compete(down, up, rows, centres.T / spread, -np.square(centres).sum(axis=1) / (2 * spread))
+
+
+def _to_classes(down: Squeeze, up: Expand, rows: np.ndarray, classes: np.ndarray) -> None:
+    """Starts it at the examples' classes, each feature the likeness to one of them, or to one part of one where features are left over.
+
+    Likenesses are by ridge regression, its penalty by leave-one-out; clusters alone may have nothing to do with the task.
+    """
+    features, count = down.units, int(classes.max()) + 1
+    _enough(rows, features)
+    if count > features:
+        raise CutError(f"Received labels of {count} classes for {features} features; expected as many features or more. Leave labels out.")
+    part, taken = np.zeros(len(rows), int), 0
+    for each in range(count):
+        mine = np.flatnonzero(classes == each)
+        share = min(len(mine), features // count + (each < features % count))
+        if share:
+            part[mine] = taken + KMeans(share, n_init=1, random_state=0).fit_predict(rows[mine])
+        taken += share
+    mean = rows.mean(axis=0)
+    found = RidgeCV(alphas=np.square(rows - mean).sum() / len(rows) * np.logspace(-3, 1, 9)).fit(rows, np.eye(features)[part])
+    best = np.sort(found.predict(rows), axis=1)
+    spread = max(float(np.median(best[:, -1] - best[:, -2])) / _LEAD, 1e-12)
+    _compete(down, up, rows, found.coef_.T / spread, found.intercept_ / spread)
+
+
+def _compete(down: Squeeze, up: Expand, rows: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Sets a pair's weights, the way back by least squares from the features as a channel normalises them."""
     down.kernel.assign(kernel)
     down.bias.assign(bias)
     codes = softmax(rows @ kernel + bias, axis=1)
@@ -149,6 +189,19 @@ def _to_clusters(down: Squeeze, up: Expand, rows: np.ndarray) -> None:
     mean = rows.mean(axis=0)
     up.kernel.assign(np.linalg.lstsq(codes, rows - mean, rcond=None)[0])
     up.bias.assign(mean)
+
+
+def _classes(labels: Any, seen: Any, over: str, activation: str) -> np.ndarray:
+    """The classes `[n]` of the examples from which features start that compete."""
+    found = np.asarray(labels)
+    whole = found.ndim == 1 and np.issubdtype(found.dtype, np.integer) and len(found) > 0 and found.min() >= 0
+    if not whole or seen is None or any(len(z) != len(found) for z in seen) or over != "example" or activation != "softmax":
+        given = "no examples" if seen is None else f"{len(seen[0])} examples"
+        raise CutError(
+            f"Received labels {found.dtype} {list(found.shape)} with {given}, over={over!r} and activation={activation!r}; expected the "
+            'class, from 0, of each example, over="example" and activation="softmax". Leave labels out, or give these.'
+        )
+    return found
 
 
 def _enough(rows: np.ndarray, features: int) -> None:

@@ -121,7 +121,13 @@ def partition(
 
 
 def with_bottleneck(
-    parts: Partition, features: int, over: str = "place", examples: Any = None, expand: str = "linear", activation: str = "linear"
+    parts: Partition,
+    features: int,
+    over: str = "place",
+    examples: Any = None,
+    expand: str = "linear",
+    activation: str = "linear",
+    labels: Any = None,
 ) -> Partition:
     """The partition of a changed model: at each floating-point tensor of the boundary, `Squeeze` to `features`, cut, `Expand`.
 
@@ -145,11 +151,14 @@ def with_bottleneck(
             inputs of one class cross as nearly the same and the bits beyond the class can be bounded at little cost. With `examples`
             these start as likenesses to clusters of what crosses, and the way back from them as a normalising channel gives them. An
             example of more than 4,096 numbers is scaled down before (`bottleneck_scale`): else its features collapse in training.
+        labels: the class of each example, from 0, for features of the whole example that compete, as many as there are classes or more:
+            they then start as likenesses to the classes, or to parts of these, by ridge regression. Clusters alone may have little to do
+            with the task, and features that say nothing of it die out.
 
     Raises:
         CutError: `features` out of range, a channel that is there already, or a boundary without a floating-point tensor; over the
             example, a tensor of open size; convolutions of what is no picture; with `examples`, too few, or a boundary that varies
-            in fewer directions than `features`.
+            in fewer directions than `features`; labels without all that they need.
 
     Example:
         >>> parts = with_bottleneck(partition(model, at="conv2"), 8)
@@ -160,7 +169,7 @@ def with_bottleneck(
         Matsubara et al., "BottleFit: Learning Compressed Representations in Deep Neural Networks for Effective and Efficient Split
         Computing", WoWMoM 2022 (a narrow boundary, widened by the server and trained by distillation).
     """
-    model, names = narrowed(parts, features, over, examples, expand, activation)
+    model, names = narrowed(parts, features, over, examples, expand, activation, labels)
     return partition(model, at=names)
 
 

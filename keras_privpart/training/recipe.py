@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_privpart.channels import Channel
 from keras_privpart.datasets import TASK, Samples, batches, epochs_of
@@ -234,9 +235,14 @@ def _narrowed(parts: Partition, defence: Defence, train: Samples, trained: bool)
     """With the defence's bottleneck; of a trained model it starts at what crosses."""
     if defence.bottleneck is None:
         return parts
-    examples = given_to(parts.device, train.x[:_EXAMPLES]) if trained else None
     over, activation = defence.bottleneck_over, defence.bottleneck_activation
-    return with_bottleneck(parts, defence.bottleneck, over, examples, defence.expand, activation)
+    if not trained:
+        return with_bottleneck(parts, defence.bottleneck, over, expand=defence.expand, activation=activation)
+    known = train[:_EXAMPLES]
+    labels = known.targets.get(TASK) if (over, activation) == ("example", "softmax") else None
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.max() >= defence.bottleneck:
+        labels = None
+    return with_bottleneck(parts, defence.bottleneck, over, given_to(parts.device, known.x), defence.expand, activation, labels)
 
 
 def _own(parts: Partition) -> Partition:

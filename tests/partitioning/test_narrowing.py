@@ -212,6 +212,43 @@ def test_features_that_compete_start_as_likenesses_to_clusters_of_what_crosses()
     assert np.abs(back - want).mean() < 0.2 * scale
 
 
+def test_features_that_compete_start_as_likenesses_to_the_classes_where_these_are_known():
+    """What sets the classes apart here is faint, and clusters do not see it; a class with two kinds gets two features."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, 400)
+    x = rng.normal(size=(400, 8, 8, 1)) * [[[[3.0]], *[[[0.1]]] * 7]]
+    for which, place in enumerate(((2, 2), (4, 4), (6, 6))):
+        x[labels == which, place[0] : place[0] + 2, place[1] : place[1] + 2] += 1
+    x = x.astype("float32")
+
+    def told(**how):
+        """How often the winning feature tells the class."""
+        codes = np.asarray(with_bottleneck(pictures(), 5, "example", x[:300], activation="softmax", **how).device(x))
+        winners, best = codes.argmax(axis=1), {}
+        for feature in range(5):
+            mine = labels[:300][winners[:300] == feature]
+            best[feature] = np.bincount(mine, minlength=3).argmax()
+        return np.mean([best[w] for w in winners[300:]] == labels[300:])
+
+    assert told(labels=labels[:300]) > 0.9
+    assert told() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"labels": np.zeros(30, int), "examples": None}, "with no examples"),
+        ({"labels": np.zeros(29, int)}, r"labels int64 \[29\] with 30 examples"),
+        ({"labels": np.zeros(30)}, r"labels float64 \[30\]"),
+        ({"labels": np.zeros(30, int), "activation": "linear"}, "activation='linear'"),
+        ({"labels": np.arange(30)}, "labels of 30 classes for 4 features"),
+    ],
+)
+def test_labels_that_no_start_can_be_made_of_are_refused(how, message):
+    with pytest.raises(CutError, match=message):
+        with_bottleneck(pictures(), 4, **{"over": "example", "examples": np.zeros((30, 8, 8, 1)), "activation": "softmax", **how})
+
+
 def test_features_that_compete_do_not_hear_of_how_wide_the_boundary_is(monkeypatch):
     """Behind wide boundaries what is narrowed is scaled down, to the same start; the other features have no need of it."""
     x = np.random.default_rng(3).uniform(size=(30, 8, 8, 1)).astype("float32")
