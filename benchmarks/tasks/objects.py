@@ -1,8 +1,9 @@
-"""CIFAR-10 on six convolutions and two dense layers, cut after the fourth convolution's ReLU, as He, Zhang and Lee (ACSAC 2019) cut theirs.
+"""CIFAR-10 on six convolutions and two dense layers, cut after the sixth convolution's ReLU.
 
     python benchmarks/tasks/objects.py --data-dir DIR --scale small
 
-The undefended network and our recipe stand at an earlier cut (after the second convolution) and a later one (after the sixth) as well.
+The undefended network and our recipe stand at earlier cuts as well: after the fourth convolution, where He, Zhang and Lee (ACSAC 2019)
+cut theirs, and after the second.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ def six_convolutions(scale: Scale, classes: int, seed: int) -> Any:
 
 TASK = Task(
     "objects",
-    "objects: CIFAR-10, six convolutions and two dense layers, cut after the fourth convolution's ReLU",
+    "objects: CIFAR-10, six convolutions and two dense layers, cut after the sixth convolution's ReLU",
     load,
     six_convolutions,
-    cut="relu_4",
+    cut="relu_6",
     scales={
-        "small": Scale(32, 24, 1, 1, victims=1_000),
+        "small": Scale(32, 24, 1, 1, attackers=20_000, victims=1_000),
         "full": Scale(64, 100, 3, 3, ("full",)),
         "quick": Scale(8, 2, 1, 1, ("decoder, small, mse",), train=256, attackers=256, victims=96),
     },
-    other_cuts=("relu_6", "relu_2"),
+    other_cuts=("relu_4", "relu_2"),
     mirror=True,
     shift=4,
     keep_weights=True,
