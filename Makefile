@@ -46,7 +46,8 @@ wheel: $(VENV)/.for-development
 
 # From another directory, against the wheel's own files, which come before the editable install: the tests that go through all of the
 # package, every command among them.
-WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,test_layout.py cli serving/client/test_client.py)
+WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,test_layout.py cli/test_chain.py cli/test_commands.py cli/playground \
+	cli/test_playground_command.py serving/client/test_client.py)
 FROM_WHEEL := cd / && PYTHONPATH=$(UNPACKED) $(abspath $(BIN))/python
 wheel-test: wheel
 	$(BIN)/python $(PIP_INSTALL) --no-deps --target $(UNPACKED) dist/*.whl
