@@ -2,7 +2,7 @@
 
 runs/<name>/
   device.keras, server.keras, ...   `partition`: the plain halves; `protect` leaves all of these
-  checkpoints/                      `train`, until it is done: its options, and what each training needs to go on after a kill
+  checkpoints/                      `train` and `protect`, until they are done: options, and what each training needs to go on after a kill
   train.json                        `train`: data, recipe, defence, history
   training.png                      `train`: the defended training's course, where matplotlib is installed
   undefended/, defended/            `train`: both trained partitions
@@ -67,8 +67,13 @@ def start_training(run: Path, options: Mapping[str, Any]) -> None:
 
 
 def check_new(run: Path, overwrite: bool) -> None:
-    """Raises before any work is done if there is something where a new run shall be."""
-    if run.exists() and not overwrite:
+    """Raises before any work is done if there is something where a new run shall be, other than checkpoints of one that was broken off.
+
+    With `overwrite` these are deleted: it starts from the start.
+    """
+    if overwrite:
+        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+    elif run.exists() and [path.name for path in run.iterdir()] != [CHECKPOINTS]:
         raise ModelError(f"{run} is there already; pass --overwrite to replace it, or give another folder.")
 
 

@@ -18,7 +18,7 @@ from .defence_options import DefenceSource
 if TYPE_CHECKING:
     from keras_privpart.datasets import Dataset
     from keras_privpart.protecting.protect import Intention
-    from keras_privpart.training.recipe import Progress, TrainedPair
+    from keras_privpart.training.recipe import Progress, Recipe, TrainedPair
 
 PICTURE = "training.png"
 
@@ -40,16 +40,13 @@ def train_run(
     import keras
 
     from keras_privpart.partitioning.halves import Partition
-    from keras_privpart.training.checkpoints import Checkpoints
     from keras_privpart.training.recipe import Recipe, train_pair
 
     recipe = Recipe(**recipe_options)
     keras.utils.set_random_seed(recipe.seed)  # the channel and the adversaries draw their seeds when they are made
     defence = defending.defence(data.classes, source.private_names, source.value_range)
     checkpoints = run / run_folder.CHECKPOINTS
-    done = sum(Checkpoints(checkpoints / name).done for name in (run_folder.UNDEFENDED, run_folder.DEFENDED))
-    trainings = 1 if recipe.initial == "pretrained" else 2
-    with _epochs(trainings * recipe.epochs - done) as progress:
+    with _epochs(recipe, checkpoints) as progress:
         pair = train_pair(Partition.load(run), data.train, data.test, recipe, defence, progress, checkpoints)
     history = _history(pair)
     record = {"recipe": dict(recipe_options), "defence": {**defence.describe(), "options": asdict(defending)}, "history": history}
@@ -59,22 +56,29 @@ def train_run(
 
 
 def train_intended(run: Path, plan: Intention, source: DataSource, overwrite: bool) -> TrainedPair:
-    """Trains what `protect` has chosen and writes a run as `partition` and `train` leave it, with the choices in its record."""
-    trainings = 1 if plan.recipe.initial == "pretrained" else 2
-    with _epochs(trainings * plan.recipe.epochs) as progress:
-        pair = plan.trained(progress)
+    """Trains what `protect` has chosen and writes a run as `partition` and `train` leave it, with the choices in its record.
+
+    Goes on from checkpoints that an earlier call, with the same plan, left in `run`.
+    """
+    checkpoints = run / run_folder.CHECKPOINTS
+    with _epochs(plan.recipe, checkpoints) as progress:
+        pair = plan.trained(progress, checkpoints)
     history, choices = _history(pair), [asdict(choice) for choice in plan.choices]
     record = {"recipe": asdict(plan.recipe), "defence": plan.defence.describe(), "history": history, "choices": choices}
-    plan.parts.save(run, overwrite=overwrite)
+    plan.parts.save(run, overwrite=True)  # of checkpoints, or of what `check_new` was told to let go
     run_folder.write_training(run, pair, source, record, overwrite)
     _draw(pair.defended_history, run / PICTURE)
     return pair
 
 
 @contextlib.contextmanager
-def _epochs(total: int) -> Iterator[Progress]:
-    """A bar over so many epochs."""
-    with progress_bar(total, "train") as bar:
+def _epochs(recipe: Recipe, checkpoints: Path) -> Iterator[Progress]:
+    """A bar over the epochs that are left."""
+    from keras_privpart.training.checkpoints import Checkpoints
+
+    done = sum(Checkpoints(checkpoints / name).done for name in (run_folder.UNDEFENDED, run_folder.DEFENDED))
+    trainings = 1 if recipe.initial == "pretrained" else 2
+    with progress_bar(trainings * recipe.epochs - done, "train") as bar:
 
         def progress(which: str, epoch: int, logs: dict[str, float]) -> None:
             bar.set_postfix_str(f"{which}, epoch {epoch}: accuracy {logs.get('val_accuracy', float('nan')):.3f}")

@@ -39,8 +39,8 @@ from ..run_training import train_intended
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it is there.")
 @json_option
 @interruptible(
-    "A run folder that is there now is trained, and keeps what attackers found: `privpart-keras audit RUN` goes on. "
-    "If there is none, run the same command again."
+    "All whole epochs are kept: the same command goes on with them. A run folder that holds more than checkpoints is trained, and keeps "
+    "what attackers found: `privpart-keras audit RUN` goes on."
 )
 def protect(
     model: str,

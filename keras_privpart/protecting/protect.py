@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -48,9 +49,9 @@ class Intention:
     defence: Defence
     choices: tuple[Choice, ...]
 
-    def trained(self, progress: Progress | None = None) -> TrainedPair:
-        """Trains both partitions; hours, for a large model."""
-        return train_pair(self.parts, self.train, self.test, self.recipe, self.defence, progress)
+    def trained(self, progress: Progress | None = None, checkpoints: Path | None = None) -> TrainedPair:
+        """Trains both partitions; hours, for a large model. Arguments are those of `train_pair`."""
+        return train_pair(self.parts, self.train, self.test, self.recipe, self.defence, progress, checkpoints)
 
 
 def protect(
