@@ -236,11 +236,11 @@ def test_weights_digest_sees_every_bit(own_parts):
 
 def test_tolerance_is_relative_to_the_largest_value():
     want = {"a": np.array([1e6, 1.0], np.float32)}
-    reload._check_close("server", want, {"a": np.array([1e6 + 1, 1.0], np.float32)}, 1e-4)
+    reload.check_close("server", want, {"a": np.array([1e6 + 1, 1.0], np.float32)}, 1e-4)
     with pytest.raises(BundleError):
-        reload._check_close("server", want, {"a": np.array([1e6 + 1e3, 1.0], np.float32)}, 1e-4)
+        reload.check_close("server", want, {"a": np.array([1e6 + 1e3, 1.0], np.float32)}, 1e-4)
     with pytest.raises(BundleError):
-        reload._check_close("server", want, {"a": np.array([np.nan, 1.0], np.float32)}, 1e-4)
+        reload.check_close("server", want, {"a": np.array([np.nan, 1.0], np.float32)}, 1e-4)
 
 
 def test_the_server_half_runs_in_a_session_as_tensorflow_serving_runs_it(parts, images, tmp_path):
