@@ -139,7 +139,7 @@ def test_bad_addresses(bundle, address):
     ("options", "text"),
     [
         ({"label": ""}, "Received label=''"),
-        ({"transport": "carrier pigeon"}, r"Received transport='carrier pigeon'; expected one of \['grpc', 'rest'\]"),
+        ({"transport": "carrier pigeon"}, r"Received transport='carrier pigeon'; expected one of \['grpc', 'rest', 'v2', 'v2-grpc'\]"),
     ],
 )
 def test_bad_options(bundle, options, text):
