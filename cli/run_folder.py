@@ -67,13 +67,8 @@ def start_training(run: Path, options: Mapping[str, Any]) -> None:
 
 
 def check_new(run: Path, overwrite: bool) -> None:
-    """Raises before any work is done if there is something where a new run shall be, other than checkpoints of one that was broken off.
-
-    With `overwrite` these are deleted: it starts from the start.
-    """
-    if overwrite:
-        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
-    elif run.exists() and [path.name for path in run.iterdir()] != [CHECKPOINTS]:
+    """Raises before any work is done if there is something where a new run shall be, other than checkpoints of one that was broken off."""
+    if not overwrite and run.exists() and [path.name for path in run.iterdir()] != [CHECKPOINTS]:
         raise ModelError(f"{run} is there already; pass --overwrite to replace it, or give another folder.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -58,9 +59,11 @@ def train_run(
 def train_intended(run: Path, plan: Intention, source: DataSource, overwrite: bool) -> TrainedPair:
     """Trains what `protect` has chosen and writes a run as `partition` and `train` leave it, with the choices in its record.
 
-    Goes on from checkpoints that an earlier call, with the same plan, left in `run`.
+    Goes on from checkpoints that an earlier call, with the same plan, left in `run`; with `overwrite` starts from the start.
     """
     checkpoints = run / run_folder.CHECKPOINTS
+    if overwrite:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     with _epochs(plan.recipe, checkpoints) as progress:
         pair = plan.trained(progress, checkpoints)
     history, choices = _history(pair), [asdict(choice) for choice in plan.choices]

@@ -13,7 +13,7 @@ from keras_privpart.errors import DataError
 from keras_privpart.serving.client.connecting import KINDS
 from keras_privpart.several_inputs import arrays_of, plain
 
-from ..console import emit, import_tensorflow, json_option, progress_bar
+from ..console import emit, import_tensorflow, json_option, progress_bar, say
 from ..data_source import DataSource, data_options, data_source
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _CHUNK = 256
     show_default=True,
     help="How to reach the server: TensorFlow Serving's gRPC or REST; v2 and v2-grpc for servers of the Open Inference Protocol.",
 )
+@click.option("--rest", is_flag=True, hidden=True, help="--transport rest, as it was called.")
 @click.option(
     "--tls", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with ca.crt, and client.crt and client.key if any."
 )
@@ -55,6 +56,7 @@ def predict(
     bundle: Path,
     servers: tuple[str, ...],
     transport: str,
+    rest: bool,
     tls: Path | None,
     token_file: TextIO | None,
     version: int | None,
@@ -76,6 +78,9 @@ def predict(
     source = data_source(options)
     if (input_file is None) == (source is None):
         raise click.UsageError("Give the inputs once: --data or --input.")
+    if rest:
+        say("--rest is deprecated: write --transport rest.")
+        transport = "rest"
     from keras_privpart.serving import Client
     from keras_privpart.serving.client.device import needs_tensorflow
 

@@ -89,7 +89,7 @@ def _complaints() -> Iterator[list[str]]:
     """Collects what the converter complains of, and keeps quiet what it and TensorFlow tell meanwhile."""
     found: list[str] = []
     logger, collector = logging.getLogger("tf2onnx"), logging.Handler(logging.ERROR)
-    collector.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    collector.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]  # all there is to it
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(collector)
     try:

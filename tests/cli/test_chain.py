@@ -121,6 +121,8 @@ def test_predict_without_a_server(chain, run, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((3, 8, 8, 1), "float32"))
     result = run("predict", chain / "digits", "--server", "127.0.0.1:1", "--input", tmp_path / "x.npy", "--timeout", "1", code=1)
     assert "127.0.0.1:1" in result.stderr
+    former = run("predict", chain / "digits", "--server", "127.0.0.1:1", "--input", tmp_path / "x.npy", "--timeout", "1", "--rest", code=1)
+    assert "--rest is deprecated: write --transport rest." in former.stderr
 
 
 def test_a_port_in_use(chain, server, run):

@@ -49,7 +49,7 @@ def run(request: Mapping[str, Any], arrays: Mapping[str, np.ndarray], progress: 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-        np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]
+        np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]  # to mypy any keyword may be allow_pickle
         with (folder / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:
             code = _wait([sys.executable, "-m", _WORKER, str(folder)], errors, progress)
             errors.seek(0)

@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     _fine_tune(tuned, request, inputs, targets)
     stripped = {"prune": tfmot.sparsity.keras.strip_pruning, "cluster": tfmot.clustering.keras.strip_clustering}
     final = stripped.get(request["method"], lambda quantized: quantized)(tuned)
-    np.savez(folder / OPTIMIZED, **_weights(final, names))  # type: ignore[arg-type]
+    np.savez(folder / OPTIMIZED, **_weights(final, names))  # type: ignore[arg-type]  # to mypy any keyword may be allow_pickle
 
 
 def _build(request: dict[str, Any]) -> tuple[tf_keras.Model, list[tf_keras.layers.Layer]]:
