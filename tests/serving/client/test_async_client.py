@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import threading
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from keras_privpart import errors
 from keras_privpart.serving import AsyncClient, Client
+from keras_privpart.serving.client import async_client
 
 
 def run(bundle, address, use, **options):
@@ -43,6 +46,55 @@ def test_answers_are_the_whole_models(bundle, server, parts, images):
         np.testing.assert_allclose(np.concatenate(streamed), want, atol=1e-6)
 
     run(bundle, server.address, use)
+
+
+class Half:
+    """Stands for a device half; takes as long as it is told, by a clock of its own, and notes whether it ran in the loop."""
+
+    def __init__(self):
+        self.now, self.takes, self.in_loop = 0.0, 0.0, []
+        self.began, self.may_end = threading.Event(), threading.Event()
+        self._home = threading.get_ident()
+
+    def __call__(self, batch):
+        self.in_loop.append(threading.get_ident() == self._home)
+        if len(batch["image"]) > 1:
+            self.began.set()
+            assert self.may_end.wait(20)
+        self.now += self.takes
+        return batch
+
+
+@pytest.fixture
+def half(monkeypatch):
+    made = Half()
+    monkeypatch.setattr(async_client, "time", SimpleNamespace(perf_counter=lambda: made.now))
+    return made
+
+
+def test_a_half_that_was_quick_runs_in_the_loop(half, images):
+    async def use():
+        beside = async_client._HalfBeside(half)
+        for half.takes in (1.0, 1e-5, 1e-5, 1.0, 1e-5):
+            await beside.run({"image": images[:1]})
+
+    asyncio.run(use())
+    assert half.in_loop == [False, False, True, True, False]
+
+
+def test_the_loop_does_not_wait_for_a_half_that_a_thread_holds(half, images):
+    async def use():
+        beside = async_client._HalfBeside(half)
+        await beside.run({"image": images[:1]})
+        held = asyncio.create_task(beside.run({"image": images[:2]}))
+        await asyncio.to_thread(half.began.wait, 20)
+        await beside.run({"image": images[:1]})
+        half.may_end.set()
+        await held
+        await beside.run({"image": images[:1]})
+
+    asyncio.run(use())
+    assert half.in_loop == [False, False, False, True]
 
 
 def test_another_pair_is_refused_before_a_tensor_leaves(bundle, other, images, record_of):
