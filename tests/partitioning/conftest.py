@@ -284,7 +284,7 @@ def make(build):
 @pytest.fixture(autouse=True)
 def _names_from_the_start():
     """Automatic names count over the whole session otherwise."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
 
 
 @pytest.fixture(params=ARCHITECTURES, ids=lambda build: build.__name__)
