@@ -28,6 +28,7 @@ TRAINING = ("width", "epochs", "train", "side", "people")  # what of a scale a t
 IN_FULL = (OURS, WITH_DECODERS)  # what all of the scale's attacks attack at the task's own cut, with updates doubled until no gain
 SHORT = ("kernel posterior", "linkage, same class", "computed properties", "decoder, small, ssim")  # against other rows, once
 KNOWN = 2_000  # examples that the bottleneck of a trained network starts from
+DISTILLED = {"weight": 0.9, "temperature": 4.0}  # how much of a smaller network's loss is its teacher's answer, and how soft
 
 
 class OutOfTime(Exception):
@@ -71,6 +72,7 @@ class Experiment:
         self.classes = data.classes["task"]
         self.train = subset(data.train, self.scale.train)
         self.recipes = recipes(task, self.classes)
+        self.original = self if task.teacher is None else Experiment(task.teacher, scale_name, data, *_beside(task, results, work), clock)
 
     def rows(self) -> list[tuple[str, str]]:
         """Cut and defence of every row, the most important first."""
@@ -114,6 +116,10 @@ class Experiment:
         epochs = self.task.warm if warm else self.scale.epochs
         learned = {name: value for name, value in asdict(self.scale).items() if name in TRAINING}
         settings = {**learned, "epochs": epochs, "seed": seed, "defence": defence.describe()}
+        teacher = None
+        if self.task.teacher is not None and name == UNDEFENDED:
+            settings |= {"teacher": self.task.teacher.name, **DISTILLED}
+            teacher = self.original.model(self.task.teacher.cut, UNDEFENDED, seed)[0].model
         found = _kept(path, settings)
         weights = path.with_suffix(".npz")
         if found is not None and trained.exists():
@@ -125,7 +131,7 @@ class Experiment:
             resumed, spent = backup.exists(), time.process_time()
             model = copy_model(self.model(cut, UNDEFENDED, seed)[0].model) if warm else self.task.model(self.scale, self.classes, seed)
             known = self.train[:KNOWN] if warm else None
-            parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock, known)
+            parts = train(model, cut, defence, self._batches(seed), epochs, seed, backup, self.clock, known, teacher)
             found = {
                 "settings": settings,
                 "defence": name,
@@ -144,7 +150,8 @@ class Experiment:
 
         seeds = range(self.seeds(name))
         defended, records = zip(*(self.model(cut, name, seed) for seed in seeds), strict=True)
-        references, plain = zip(*(self.model(cut, UNDEFENDED, seed) for seed in seeds), strict=True)
+        references = [self.model(cut, UNDEFENDED, seed)[0] for seed in seeds]
+        originals, plain = zip(*(self.original.model(self.original.task.cut, UNDEFENDED, seed) for seed in seeds), strict=True)
         self.clock.check()
         spent = time.process_time()
         report = kp.audit(
@@ -172,7 +179,7 @@ class Experiment:
             "defence": name,
             "accuracy": sum(record["accuracy"] for record in records) / len(records),
             "undefended_accuracy": sum(record["accuracy"] for record in plain) / len(plain),
-            "device_share": _device_share(defended[0]),
+            "device_share": _device_share(defended[0], None if self.task.teacher is None else originals[0].model),
             "train_seconds": [record["processor_seconds"] for record in records],
             "audit_seconds": round(time.process_time() - spent, 1),
             "train": len(self.train),
@@ -193,11 +200,23 @@ class Experiment:
         return float((parts.server.predict(boundary, BATCH, verbose=0).argmax(-1) == self.data.test.targets["task"]).mean())
 
 
-def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: int, backup: Path, clock: Clock, known: Any = None) -> Any:
+def train(
+    model: Any,
+    cut: str,
+    defence: Row,
+    batched: Any,
+    epochs: int,
+    seed: int,
+    backup: Path,
+    clock: Clock,
+    known: Any = None,
+    teacher: Any = None,
+) -> Any:
     """A partition of the model, trained with its defence; Adam from 0.001 along a cosine, the same for all rows.
 
     Args:
         known: examples from which the bottleneck starts, where the model is trained already.
+        teacher: a larger trained model, from whose answers this one learns beside the labels.
     """
     import keras
 
@@ -210,7 +229,8 @@ def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: i
         if known is not None:
             narrow |= {"examples": known.x, "labels": known.targets["task"] if defence.bottleneck_activation == "softmax" else None}
         parts = kp.with_bottleneck(parts, defence.bottleneck, **narrow)
-    trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers)
+    taught = {} if teacher is None else {"teacher": teacher, "distillation": kp.Distillation(**DISTILLED, from_logits=True)}
+    trainer = kp.AdversarialTrainer(parts, defence.adversaries, defence.channel, regularizers=defence.regularizers, **taught)
     steps = epochs * len(batched)
     trainer.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)),
@@ -225,14 +245,20 @@ def train(model: Any, cut: str, defence: Row, batched: Any, epochs: int, seed: i
     return trainer.partition
 
 
-def _device_share(parts: Any) -> float | None:
-    """Multiply-adds on the device among those of both halves."""
+def _device_share(parts: Any, original: Any = None) -> float | None:
+    """Multiply-adds on the device as a share of those of both halves, or of the original model that the halves stand for."""
     import keras_privpart as kp
 
     cut = next(cut for cut in kp.cuts(parts.model) if set(cut.tensors) == set(parts.boundary.sources))
-    if cut.device_macs is None or cut.server_macs is None:
+    whole = cut if original is None else kp.cuts(original)[0]  # the same in all at every cut
+    if cut.device_macs is None or whole.device_macs is None or whole.server_macs is None:
         return None
-    return round(cut.device_macs / (cut.device_macs + cut.server_macs), 4)
+    return round(cut.device_macs / (whole.device_macs + whole.server_macs), 4)
+
+
+def _beside(task: Task, results: Path, work: Path) -> tuple[Path, Path]:
+    """Where the teacher of a task has its files."""
+    return results.parents[1] / task.teacher.name / results.name, work.parents[1] / task.teacher.name / work.name
 
 
 def _save_weights(path: Path, model: Any) -> str:

@@ -63,6 +63,8 @@ class Task:
         bits_weight: of each bit above.
         warm: epochs of our recipe, which then starts from the undefended network's weights; 0 to train it as all.
         weight: of the decoder adversaries against the picture.
+        teacher: the task whose undefended network teaches this one's, and whose accuracy and multiply-adds it is held against: for a
+            smaller network on the device.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Task:
     bits_weight: float = 0.05
     warm: int = 0
     weight: float = 0.3
+    teacher: Task | None = None
 
 
 def subset(samples: Any, count: int | None, seed: int = 0) -> Any:
