@@ -45,6 +45,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "scikit-image>=0.24",
+    "tritonclient[grpc]>=2.50",
     "twine>=6.1",
     "xds-protos>=1.66",
 ]
@@ -65,7 +66,7 @@ setup(
         "keras_privpart": ["py.typed"],
         "keras_privpart.auditing.reporting": ["*.html"],
         "keras_privpart.exporting.web": ["browser/*"],
-        "keras_privpart.serving": ["deploy/*"],
+        "keras_privpart.serving": ["deploy/*", "deploy/open-inference/*"],
     },
     install_requires=[
         "tensorflow>=2.18,<2.22",

@@ -38,7 +38,7 @@ from ..console import emit, say
     "--write-deploy",
     "deploy_folder",
     type=click.Path(path_type=Path),
-    help="Start nothing: write compose, Kubernetes and KServe files and a Grafana dashboard to this new folder.",
+    help="Start nothing: write compose, Kubernetes, KServe and Grafana files to this new folder; with an ONNX half, Triton's too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once the model is loaded.")
 def serve(

@@ -15,11 +15,12 @@ from keras_privpart import arguments, atomic
 from keras_privpart.contract import Contract
 from keras_privpart.errors import EngineError
 
+from ..wire.transport import METHODS
 from .commands import CONFIG_FOLDER, DEFAULT_IMAGE, GRPC_PORT, POLL_SECONDS, REST_PORT, container_command, model_folder, server_flags
 from .configuration import BATCHING, MODELS, MONITORING, PROMETHEUS_PATH
+from .open_inference_deployment import open_inference_texts
+from .proxy import ENVOY_IMAGE, TEMPLATES, envoy
 
-TEMPLATES = Path(__file__).parents[1] / "deploy"
-ENVOY_IMAGE = "envoyproxy/envoy:v1.31.5"
 _CONFIG = (MODELS, BATCHING, MONITORING)
 _MOST = 5  # times the replicas, when there is much to do
 _NAME_LENGTH = 50  # a label has 63 letters, and some names get an ending
@@ -36,6 +37,7 @@ class Deployment:
 def write_deployment(bundle: str | Path, folder: str | Path, *, replicas: int = 2, image: str = DEFAULT_IMAGE) -> Deployment:
     """Writes `compose.yaml`, `envoy.yaml`, `envoy-web.yaml`, `kubernetes.yaml`, `kserve.yaml`, `grafana.json` and the server's `config/`.
 
+    Where versions have an ONNX half, `open-inference/` holds files for Triton and MLServer beside these, which are TensorFlow Serving's.
     The files hold copies of the bundle's `serving/*.config`: write them again after an export or a promotion.
 
     Args:
@@ -86,11 +88,12 @@ def _texts(root: Path, target: Path, contract: Contract, replicas: int, image: s
         "config": "\n".join(f"  {name}: |\n{textwrap.indent(text.rstrip(), '    ')}" for name, text in config.items()),
     }
     files = {}
-    for name, depth in (("compose.yaml", 6), ("kubernetes.yaml", 12), ("kserve.yaml", 10), ("envoy.yaml", 0), ("envoy-web.yaml", 0)):
+    for name, depth in (("compose.yaml", 6), ("kubernetes.yaml", 12), ("kserve.yaml", 10), ("envoy-web.yaml", 0)):
         own = {**values, "flags": _listed(flags, depth), "command": _listed(container_command(flags), depth)}
         files[name] = Template((TEMPLATES / name).read_text(encoding="utf-8")).substitute(own)
+    files["envoy.yaml"] = envoy(METHODS, GRPC_PORT)
     files["grafana.json"] = (TEMPLATES / "grafana.json").read_text(encoding="utf-8")
-    return files | {f"config/{name}": text for name, text in config.items()}
+    return files | {f"config/{name}": text for name, text in config.items()} | open_inference_texts(root, values)
 
 
 def _listed(flags: Sequence[str], depth: int) -> str:

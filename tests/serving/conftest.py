@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from concurrent import futures
 from contextlib import contextmanager
@@ -100,6 +101,14 @@ def bundle(parts, saved):
 
 
 @pytest.fixture(scope="session")
+def onnx_bundle(parts, saved):
+    """With the server half as ONNX too."""
+    for needed in ("onnx", "onnxruntime", "tf2onnx"):
+        pytest.importorskip(needed)
+    return kp.export(parts, saved / "mnist", max_batch_size=4, server_format="onnx")
+
+
+@pytest.fixture(scope="session")
 def other_parts() -> kp.Partition:
     return kp.partition(image_model(1), at="stem")
 
@@ -118,6 +127,14 @@ def wide_parts() -> kp.Partition:
 @pytest.fixture(scope="session")
 def wide(wide_parts, saved):
     return kp.export(wide_parts, saved / "wide", version=7, max_batch_size=4)
+
+
+@pytest.fixture(scope="session")
+def compose_schema():
+    """Validates by the Compose Specification."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = Path(__file__).parents[1] / "data/schemas/compose-spec.json"
+    return jsonschema.Draft201909Validator(json.loads(schema.read_text()))
 
 
 @pytest.fixture(scope="session")

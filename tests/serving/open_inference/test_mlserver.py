@@ -15,30 +15,41 @@ import pytest
 import keras_privpart as kp
 from keras_privpart import errors
 from keras_privpart.serving import Client
+from keras_privpart.serving.servers.deployment import write_deployment
 
 ROOT = Path(__file__).parents[3]
 MLSERVER = shutil.which("mlserver")
 pytestmark = pytest.mark.skipif(MLSERVER is None, reason="no mlserver on the PATH")
 
 
-@pytest.fixture(scope="module")
-def exported(parts, tmp_path_factory):
-    return kp.export(parts, tmp_path_factory.mktemp("v2") / "mnist", max_batch_size=4, server_format="onnx")
+def shown(folder, bundle):
+    """The settings that docs/serving.md shows."""
+    text = re.search(r"```json\n(\{.*?mlserver_runtime.*?)```", (ROOT / "docs/serving.md").read_text(), re.S).group(1)
+    (folder / "model-settings.json").write_text(text.replace("saved_models/mnist", str(bundle.path)))
 
 
-@pytest.fixture(scope="module")
-def server(exported, tmp_path_factory):
-    """MLServer with the settings that docs/serving.md shows; the addresses of its REST and gRPC ports by transport."""
+def deployed(folder, bundle):
+    """What KServe's ConfigMap mounts for the server, by the file that `serve --write-deploy` writes."""
+    yaml = pytest.importorskip("yaml")
+    deploy = write_deployment(bundle.path, folder / "deploy").folder
+    config, service = yaml.safe_load_all((deploy / "open-inference/kserve.yaml").read_text())
+    [volume] = [volume["configMap"] for volume in service["spec"]["predictor"]["volumes"] if volume["name"] == "config"]
+    for item in volume["items"]:
+        (folder / item["path"]).parent.mkdir(exist_ok=True)
+        (folder / item["path"]).write_text(config["data"][item["key"]].replace("/models/mnist", str(bundle.path / "server")))
+
+
+@pytest.fixture(scope="module", params=[shown, deployed])
+def server(request, onnx_bundle, tmp_path_factory):
+    """MLServer; the addresses of its REST and gRPC ports by transport."""
     folder = tmp_path_factory.mktemp("mlserver")
     with ExitStack() as stack:  # all at once, so that they differ
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         rest, grpc, metrics = (one.getsockname()[1] for one in sockets)
-    ports = {"host": "127.0.0.1", "http_port": rest, "grpc_port": grpc, "metrics_port": metrics, "parallel_workers": 0}
-    (folder / "settings.json").write_text(json.dumps(ports))
-    shown = re.search(r"```json\n(\{.*?mlserver_runtime.*?)```", (ROOT / "docs/serving.md").read_text(), re.S).group(1)
-    settings = json.loads(shown)
-    settings["parameters"]["uri"] = str(exported.path / settings["parameters"]["uri"].split("saved_models/mnist/")[1])
-    (folder / "model-settings.json").write_text(json.dumps(settings))
+    request.param(folder, onnx_bundle)
+    file = folder / "settings.json"
+    own = json.loads(file.read_text()) if file.exists() else {"parallel_workers": 0}
+    file.write_text(json.dumps(own | {"host": "127.0.0.1", "http_port": rest, "grpc_port": grpc, "metrics_port": metrics}))
     with (folder / "log").open("w") as log:
         running = subprocess.Popen(
             [MLSERVER, "start", str(folder)], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(_package(folder / "site"))}
@@ -61,8 +72,8 @@ def _package(site):
 
 
 @pytest.mark.parametrize("transport", ["v2", "v2-grpc"])
-def test_answers_are_those_of_the_whole_model(exported, server, parts, images, transport):
-    with Client(exported.path, server[transport], transport=transport) as client:
+def test_answers_are_those_of_the_whole_model(onnx_bundle, server, parts, images, transport):
+    with Client(onnx_bundle.path, server[transport], transport=transport) as client:
         client.wait_for_ready(60)
         np.testing.assert_allclose(client.predict(images), parts.model.predict(images, verbose=0), rtol=1e-5, atol=1e-5)
 
