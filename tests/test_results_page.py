@@ -118,3 +118,17 @@ def test_each_part_of_the_recipe_stands_beside_the_whole(page):
 def test_a_row_that_few_attacks_met_says_so(page):
     short = {**row("noise only", 0.9, 0.2), "settings": {"epochs": 8, "seeds": 1, "attacks": ["kernel posterior"]}}
     assert "| decoder, large, mixed (short) |" in page.page({"x": [short]})
+
+
+def test_a_small_device_stands_with_its_task_in_section_and_picture(page):
+    large = [row("undefended", 0.87, 1.0), row(page.OURS, 0.86, 0.02)]
+    small = [{**r, "task": "digits_small_device", "title": "digits on a small device", "cut": "device", "device_share": 0.1} for r in large]
+    assert page.draw_shares({"a": large}) is None
+    assert page.SHARE_IMAGE not in page.page({"a": large})
+    text = page.page({"a": large, "b": small})
+    assert page.SHARE_IMAGE in text
+    digits = text.split("## objects\n")[0]
+    assert "## digits on a small device" in digits
+    axes = page.draw_shares({"a": large, "b": small}).axes
+    assert len(axes) == 1
+    assert sorted(line.get_xdata()[0] for line in axes[0].lines if len(line.get_xdata()) == 1) == pytest.approx([10] * 4 + [12] * 4)

@@ -39,11 +39,12 @@ often an attacker who knows the device half names the picture that was sent amon
 those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker. "At least" before a
 number: more effort would still have gained something. *Short* beside the attack: only the kernel posterior, linkage, computed
 properties and one decoder attacked this row, once each, and a stronger attacker may find more; the rows without it met all standard
-attacks, with updates doubled until no gain. *On the device*: share of the undefended network's multiply-adds. Peers' rows are their ideas made
-of this library's parts: not the authors' code, and not their figures. Settings of ours were chosen on training pictures that no model
-of a row trains on (digits: eleven settings, 6,000 pictures; objects: those of digits; how the bottleneck starts was changed after
-trainings had collapsed, which their test accuracy showed, and chosen on training pictures); those of peers are the defaults of
-`kp.recipes`, untuned. On objects ours goes on from the undefended network for six epochs.
+attacks, with updates doubled until no gain. *On the device*: share of the undefended network's multiply-adds. Peers' rows are their
+ideas made of this library's parts: not the authors' code, and not their figures. Settings of ours were chosen on training pictures that
+no model of a row trains on (digits: eleven settings, 6,000 pictures; objects: those of digits; how the bottleneck starts was changed
+after trainings had collapsed, which their test accuracy showed, and chosen on training pictures); those of peers are the defaults of
+`kp.recipes`, untuned. On objects ours goes on from the undefended network for six epochs. *On a small device* the undefended row is a
+smaller network, distilled from the first; what it loses and computes is held against the first.
 """
 
 YARDSTICKS = """Published figures of other work, undefended (u) and defended (d). Their networks, data, splits and attackers differ from
@@ -59,16 +60,19 @@ Row = Mapping[str, Any]
 
 def page(runs: Mapping[str, Sequence[Row]], people: Sequence[Row] = ()) -> str:
     """The page, of rows by task and scale, and of the rows of the open-set task by split of the people."""
-    several = any(len({row["cut"] for row in rows}) > 1 for rows in runs.values())
-    parts = [HEAD, *([IMAGE] if runs else []), *([SHARE_IMAGE] if several else [])]
+    parts = [HEAD, *([IMAGE] if runs else []), *([SHARE_IMAGE] if at_several_cuts(runs) else [])]
     for task, published in PUBLISHED.items():
-        found = [rows for rows in runs.values() if rows[0]["task"].startswith(task)]
-        sections = [section(rows) for rows in found]
+        sections = [section(rows) for rows in of_task(runs, task)]
         if task == "faces" and people:
             sections.append(open_set.section(people))
         parts += sections or [f"## {task}\n\nNot run yet.\n"]
         parts += [YARDSTICKS, table(("work", "data, cut", "task", "attacker"), published)]
     return "\n".join(parts)
+
+
+def of_task(runs: Mapping[str, Sequence[Row]], task: str) -> list[Sequence[Row]]:
+    """The runs of a task, and of the same on a small device."""
+    return [rows for rows in runs.values() if rows[0]["task"].startswith(task)]
 
 
 def section(rows: Sequence[Row]) -> str:
@@ -142,13 +146,18 @@ def draw(runs: Mapping[str, Sequence[Row]]) -> Any:
 
 def draw_shares(runs: Mapping[str, Sequence[Row]]) -> Any:
     """The figure: the same against the share of the multiply-adds that run on the device, of what stands at several cuts."""
-    wanted = {name: [row for row in rows if row["defence"] in (UNDEFENDED, OURS)] for name, rows in runs.items()}
-    several = {name: rows for name, rows in wanted.items() if len({row["cut"] for row in rows}) > 1}
-    return _scatter(several, lambda row: 100 * row["device_share"], "multiply-adds on the device, %") if several else None
+    found = at_several_cuts(runs)
+    return _scatter(found, lambda row: 100 * row["device_share"], "multiply-adds on the device, %", accuracy=True) if found else None
 
 
-def _scatter(runs: Mapping[str, Sequence[Row]], x: Callable[[Row], float], label: str) -> Any:
-    """Leakage of the picture, a panel for each run: filled after one look, hollow after 16."""
+def at_several_cuts(runs: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    """Undefended rows and ours by task, where they stand behind several cuts or on a small device too."""
+    wanted = {task: [row for rows in of_task(runs, task) for row in rows if row["defence"] in (UNDEFENDED, OURS)] for task in PUBLISHED}
+    return {task: rows for task, rows in wanted.items() if len({row["cut"] for row in rows}) > 1}
+
+
+def _scatter(runs: Mapping[str, Sequence[Row]], x: Callable[[Row], float], label: str, accuracy: bool = False) -> Any:
+    """Leakage of the picture, a panel for each run: filled after one look, hollow after 16; with the task's accuracy where it is asked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6, 4 * len(runs)), 5.2), dpi=120, layout="constrained")
@@ -168,10 +177,13 @@ def _scatter(runs: Mapping[str, Sequence[Row]], x: Callable[[Row], float], label
             if after is not None:
                 axes.plot([place, place], [found["leakage"], after], color=style["color"], linewidth=0.8, alpha=0.6)
                 axes.plot([place], [after], linestyle="none", markerfacecolor="none", **style)
+            if accuracy:
+                place_of = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": "x-small"}
+                axes.annotate(f"{100 * row['accuracy']:.1f} %", (place, max(found["leakage"], after or 0)), **place_of)
             (shown[row["defence"]],) = axes.plot([place], [found["leakage"]], linestyle="none", label=row["defence"], **style)
         axes.set(title=rows[0]["task"], xlabel=label, ylabel="leakage beyond the decision", ylim=(-0.05, 1.1))
         axes.grid(alpha=0.3)
-    title = "filled: one look; hollow: the same picture sent 16 times"
+    title = "filled: one look; hollow: the same picture sent 16 times" + ("; %: accuracy of the task" if accuracy else "")
     figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=1, frameon=False, fontsize="small", title=title)
     return figure
 
