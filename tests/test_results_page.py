@@ -116,8 +116,10 @@ def test_each_part_of_the_recipe_stands_beside_the_whole(page):
 
 
 def test_a_row_that_few_attacks_met_says_so(page):
-    short = {**row("noise only", 0.9, 0.2), "settings": {"epochs": 8, "seeds": 1, "attacks": ["kernel posterior"]}}
+    short = {**row("noise only", 0.9, 0.2), "settings": {"epochs": 8, "seeds": 1, "attacks": list(page.SHORT)}}
     assert "| decoder, large, mixed (short) |" in page.page({"x": [short]})
+    more = {**short, "settings": {**short["settings"], "attacks": ["standard", "white box, from noise"]}}
+    assert "(short)" not in page.page({"x": [more]}).split("## digits")[1]
 
 
 def test_a_small_device_stands_with_its_task_in_section_and_picture(page):

@@ -20,13 +20,12 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from recipes import Row, recipes
-from task import OURS, UNDEFENDED, WITH_DECODERS, Scale, Task, augmented, subset
+from task import OURS, SHORT, UNDEFENDED, WITH_DECODERS, Scale, Task, augmented, subset
 
 RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 BATCH = 128
 TRAINING = ("width", "epochs", "train", "side", "people")  # what of a scale a trained model depends on
 IN_FULL = (OURS, WITH_DECODERS)  # what all of the scale's attacks attack at the task's own cut, with updates doubled until no gain
-SHORT = ("kernel posterior", "linkage, same class", "computed properties", "decoder, small, ssim")  # against other rows, once
 KNOWN = 2_000  # examples that the bottleneck of a trained network starts from
 DISTILLED = {"weight": 0.9, "temperature": 4.0}  # how much of a smaller network's loss is its teacher's answer, and how soft
 
@@ -94,6 +93,8 @@ class Experiment:
         full = name in IN_FULL and cut == self.task.cut
         if not full and self.scale.attacks is None:
             settings["attacks"] = SHORT
+        elif name == OURS and full and self.scale.attacks is None and self.task.searches:
+            settings["attacks"] = ("standard", *self.task.searches)
         found = _kept(path, settings)
         if found is None:
             found = {"settings": settings, **self._audited(cut, name, settings["attacks"], doublings=2 if full else 0)}

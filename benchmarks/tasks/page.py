@@ -12,7 +12,7 @@ from typing import Any
 
 import open_set
 from tables import table
-from task import OURS, UNDEFENDED
+from task import OURS, SHORT, UNDEFENDED
 from yardsticks import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def _row(row: Row) -> Sequence[str]:
         _after_looks(found, lambda more: f"{_at_least(more)}{_number(more['leakage'], 2)} (SSIM {more['boundary']:.3f})", summary),
         "not tested" if named is None else f"{_percent(named)} / {_after_looks(named, _percent, summary)}",
         _bits(summary["bits"]),
-        found["attack"] + (" (short)" if row["settings"].get("attacks") else ""),
+        found["attack"] + (" (short)" if row["settings"].get("attacks") == list(SHORT) else ""),
         "" if row["device_share"] is None else f"{100 * row['device_share']:.0f} %",
         _seconds(row["train_seconds"]),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 UNDEFENDED, OURS = "undefended", "competing features + noise + bound on the bits (ours)"
 WITH_DECODERS = "bottleneck + noise + decoder adversaries"
+SHORT = ("kernel posterior", "linkage, same class", "computed properties", "decoder, small, ssim")  # against most rows, once
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Task:
         bits_weight: of each bit above.
         warm: epochs of our recipe, which then starts from the undefended network's weights; 0 to train it as all.
         weight: of the decoder adversaries against the picture.
+        searches: attacks that our recipe meets at the task's own cut beside the standard ones: those that work on each picture by itself.
         teacher: the task whose undefended network teaches this one's, and whose accuracy and multiply-adds it is held against: for a
             smaller network on the device.
     """
@@ -86,6 +88,7 @@ class Task:
     bits_weight: float = 0.05
     warm: int = 0
     weight: float = 0.3
+    searches: tuple[str, ...] = ()
     teacher: Task | None = None
 
 
