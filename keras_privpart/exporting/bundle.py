@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,23 +16,21 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart import arguments
-from keras_privpart.channels import GaussianChannel
-from keras_privpart.channels.keyed_noise import NoiseKey, keyless
-from keras_privpart.contract import CONTRACT_FILE, FOLDERS, SERVER_FORMATS, WEB, Contract, FileRecord, check_name
-from keras_privpart.datasets import Samples
+from keras_privpart.contract import SERVER_FORMATS, WEB, Contract, check_name
 from keras_privpart.errors import BundleError
-from keras_privpart.exporting import reload, saved_model, serving_config
-from keras_privpart.exporting.encoding import Encoded, encode
+from keras_privpart.exporting import reload, saved_model
+from keras_privpart.exporting.encoding import encode
 from keras_privpart.exporting.fitness import check_answers, check_exportable
-from keras_privpart.exporting.forms import SAVED_MODEL, FormWriter, check_forms, in_memory
-from keras_privpart.exporting.installation import install, newest_contract, next_version, temporary_sibling
-from keras_privpart.exporting.measuring import Audit, Measurer, as_samples
-from keras_privpart.exporting.model_card import CARD_FILE, leakage_words, model_card
+from keras_privpart.exporting.forms import check_forms
+from keras_privpart.exporting.installation import newest_contract, next_version
+from keras_privpart.exporting.measuring import as_samples
+from keras_privpart.exporting.model_card import leakage_words
 from keras_privpart.exporting.optimize import STEPS, Optimization, optimize_half
 from keras_privpart.exporting.optimizing.tfmot_process import Progress
-from keras_privpart.exporting.server_onnx import check_onnx, write_onnx
+from keras_privpart.exporting.server_onnx import check_onnx
 from keras_privpart.exporting.web.litert_js import runtime_files
-from keras_privpart.exporting.web.web_files import check_web, write_manifest, write_module
+from keras_privpart.exporting.web.web_files import check_web
+from keras_privpart.exporting.writing import Job, write_version
 from keras_privpart.partitioning.graphs.state import kept
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.readable import Readable
@@ -159,24 +156,12 @@ def export(
     target = Path(os.path.abspath(path))
     version = None if version is None else arguments.whole("version", version, BundleError)
     max_batch_size = None if max_batch_size is None else arguments.whole("max_batch_size", max_batch_size, BundleError)
-    if partition.public_inputs:
-        raise BundleError(
-            f"Received a server half that reads the inputs {list(partition.public_inputs)} raw; a bundle sends the boundary alone. "
-            "Cut the model where no input is public."
-        )
-    check_forms(formats, encoding, sample)
     server_format = arguments.choice("server_format", server_format, SERVER_FORMATS, BundleError)
-    if server_format == "onnx":
-        check_onnx()
-    check_exportable(partition)
-    if web_runtime is not None and WEB not in formats:
-        raise BundleError(f"Received web_runtime={str(web_runtime)!r} without the format 'web'; expected both. Add 'web' to formats.")
+    _check_asked(partition, formats, encoding, sample, server_format, web_runtime)
     runtime = {} if web_runtime is None else runtime_files(web_runtime)
     how = None if optimize is None else Optimization.parse(optimize, optimize_steps)
     samples = as_samples(test)
-    told = value_range_of(partition.device) if value_range is None else checked_range(value_range, BundleError)
-    if told is not None and sample is not None:
-        _check_pictures(sample, told, is_inferred=value_range is None)
+    told = _value_range(partition, value_range, sample)
     newest = newest_contract(target, overwrite)
     named, number, model = _name(name, target, newest), next_version(newest, version, target), _threat_model(threat_model, audit)
     inputs = saved_model.input_specs(partition)
@@ -205,80 +190,34 @@ def export(
     )
     if WEB in formats:
         check_web(plan.inputs, plan.boundary.tensors)
-    job = _Job(partition, half, encoded, x, own, tuple(formats), server_format, samples, leakage, audit, runtime)
-    keys = [key for device in (partition.device, half.device, encoded.wire.device) for key in _noise_keys(device)]
-    with temporary_sibling(target) as root, keyless(keys):
-        try:
-            contract, notes = _write(job, plan, root)
-            install(root, target, contract, overwrite)
-        except (OSError, tf.errors.OpError) as error:
-            raise BundleError(f"Can't write the bundle {target}: {error}. Nothing was exported.") from error
+    job = Job(partition, half, encoded, x, own, tuple(formats), server_format, samples, leakage, audit, runtime)
+    contract, notes = write_version(job, plan, target, overwrite)
     return Bundle(target, contract, notes)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What `export` was asked for, checked. `half` is `partition`, or the same with an optimised device half."""
+def _check_asked(
+    partition: Partition, formats: Sequence[str], encoding: str, sample: Any, server_format: str, web_runtime: str | Path | None
+) -> None:
+    """Raises `BundleError` for what cannot be exported, or not like that, before anything is computed."""
+    if partition.public_inputs:
+        raise BundleError(
+            f"Received a server half that reads the inputs {list(partition.public_inputs)} raw; a bundle sends the boundary alone. "
+            "Cut the model where no input is public."
+        )
+    check_forms(formats, encoding, sample)
+    if server_format == "onnx":
+        check_onnx()
+    check_exportable(partition)
+    if web_runtime is not None and WEB not in formats:
+        raise BundleError(f"Received web_runtime={str(web_runtime)!r} without the format 'web'; expected both. Add 'web' to formats.")
 
-    partition: Partition
-    half: Partition
-    encoded: Encoded
-    x: reload.Arrays
-    own: reload.Arrays | None
-    forms: tuple[str, ...]
-    server_format: str
-    test: Samples | None
-    leakage: Audit | None
-    audit: AuditReport | None
-    runtime: Mapping[str, bytes]
 
-
-def _write(job: _Job, plan: Contract, root: Path) -> tuple[Contract, tuple[str, ...]]:
-    """Writes a version's folders and its contract, and compares them with the halves in memory."""
-    wire = job.encoded.wire
-    with tempfile.TemporaryDirectory() as scratch:
-        # The fingerprint covers the device half's files and is baked into the server half: the device goes first.
-        forms = FormWriter(wire, job.half, job.partition, plan, job.x, job.own).write(job.forms, root / plan.device_folder, Path(scratch))
-        if WEB in forms:
-            write_module(root / plan.device_folder, job.runtime)
-        contract = _with_files(plan, root).with_fingerprint()
-        if WEB in forms:
-            write_manifest(root, contract)
-        server_half = root / contract.server_folder
-        saved_model.write_server(wire, contract.outputs, contract.fingerprint, server_half)
-        shared = saved_model.shared_layers(job.partition)
-        notes = [f"layer {layer!r} stands on both sides of the cut: its weights are in server/ too" for layer in shared]
-        server = reload.load_half(server_half)
-        device_half = root / contract.device_folder if SAVED_MODEL in forms else Path(scratch) / "device"
-        notes += reload.check_reload(wire, contract, device_half, server_half, server, job.x)
-        if job.server_format == "onnx":
-            notes += write_onnx(wire, contract, server, job.x, root)
-    notes += _warm_up(wire, contract, root, server, job.x)
-    if (contract.encoding == "int8" or "litert-int8" in forms) and (count := len(next(iter((job.own or job.x).values())))) < _FEW:
-        notes.append(f"int8 is calibrated by {count} examples only: values beyond theirs are cut off. Give a hundred or more as sample=")
-    measurer = Measurer(contract, server, job.test, job.leakage)
-    reports = [measurer.attack(form, job.encoded.seen) for form in forms.values()]
-    rows = [measurer.reference(job.partition, in_memory(job.partition, contract), job.audit)]
-    rows += [measurer.row(form, report) for form, report in zip(forms.values(), reports, strict=True)]
-    audit = job.audit
-    if job.half is not job.partition:  # the audit that was given is of another half
-        audit = reports[0]
-        if audit is None:
-            notes.append(f"the device half was not audited after {contract.optimization}: pass leakage= (--leakage)")
-    report_folder = root / contract.report_folder
-    if audit is None:
-        report_folder.mkdir(parents=True)
-    else:
-        report_folder.parent.mkdir()
-        audit.save(report_folder, pictures=False)  # a bundle travels to devices, the test set does not
-    contract = replace(contract, audit=None if audit is None else audit.contract_summary(), measurements=tuple(rows))
-    (report_folder / CARD_FILE).write_text(model_card(contract), encoding="utf-8")
-    contract = _with_files(contract, root)
-    text = contract.dumps()
-    (root / CONTRACT_FILE).write_text(text, encoding="utf-8")
-    if Contract.loads(text) != contract:
-        raise BundleError("The contract reads back differently from what was written. Report this with the model's summary.")
-    return contract, tuple(notes)
+def _value_range(partition: Partition, given: Sequence[float] | None, sample: Any) -> tuple[float, float] | None:
+    """The range of pictures, given or told by the model's front, with the pictures to calibrate by held against it."""
+    told = value_range_of(partition.device) if given is None else checked_range(given, BundleError)
+    if told is not None and sample is not None:
+        _check_pictures(sample, told, is_inferred=given is None)
+    return told
 
 
 def _check_pictures(sample: Any, value_range: tuple[float, float], is_inferred: bool) -> None:
@@ -298,38 +237,6 @@ def _observed(partition: Partition, inputs: reload.Arrays) -> reload.Arrays:
         for i in range(0, len(inputs[names[0]]), 64)
     ]
     return {key: np.concatenate([part[key] for part in parts]) for key in partition.boundary.names}
-
-
-def _warm_up(partition: Partition, contract: Contract, root: Path, server: Any, x: reload.Arrays) -> list[str]:
-    """Writes the warm-up requests after trying each one: a warm-up request that fails makes the server refuse the model."""
-    boundary = saved_model.device_function(partition)(*(tf.constant(x[spec.name][:1]) for spec in contract.inputs))
-    shapes = {key: tuple(value.shape[1:]) for key, value in boundary.items()}
-    folder = root / contract.server_folder
-    sizes = serving_config.allowed_batch_sizes(contract.max_batch_size)
-    requests = serving_config.warmup_requests(contract.name, contract.boundary, shapes, sizes)
-    try:
-        for request in requests:
-            zeros = {key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()}
-            server.signatures[request.model_spec.signature_name](**zeros)
-    except (tf.errors.OpError, ValueError, TypeError) as error:
-        return [f"no warm-up requests: the server half does not take a boundary of zeros ({str(error).splitlines()[0]})"]
-    serving_config.write_warmup(folder, requests)
-    free = sorted(spec.name for spec in contract.boundary.tensors if None in spec.shape[1:])
-    return [f"warm-up covers one size of the free dimensions of {', '.join(free)} only: {shapes}"] if free else []
-
-
-def _with_files(contract: Contract, root: Path) -> Contract:
-    found = (file for folder in FOLDERS for file in sorted((root / folder).rglob("*")) if file.is_file())
-    files = {file.relative_to(root).as_posix(): FileRecord.of(file) for file in found}
-    return replace(contract, files=files)
-
-
-def _noise_keys(device: Any) -> list[NoiseKey]:
-    """The secret keys of a device half's frozen noise."""
-    if not isinstance(device, keras.Model):
-        return []
-    layers = [layer for layer in saved_model.layers_of(device) if isinstance(layer, GaussianChannel)]
-    return [layer.noise_key for layer in layers if layer.noise_key is not None]
 
 
 def _describe(layer: keras.layers.Layer) -> dict[str, Any]:

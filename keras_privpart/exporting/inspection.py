@@ -20,7 +20,7 @@ from keras_privpart.contract import (
 )
 from keras_privpart.errors import ContractError, IntegrityError
 from keras_privpart.exporting.promotion import intact_labels
-from keras_privpart.exporting.serving_config import MODELS_CONFIG
+from keras_privpart.exporting.tf_serving.serving_config import MODELS_CONFIG
 from keras_privpart.threat_model import ThreatModel
 
 _VERSIONED = tuple(folder for folder in FOLDERS if folder != SERVING_FOLDER)

@@ -11,7 +11,7 @@ from keras_privpart import atomic
 from keras_privpart.contract import CONTRACT_FILE, OLDER_CONTRACTS, SERVING_FILES, Contract
 from keras_privpart.errors import BundleError, BundleExistsError
 from keras_privpart.exporting.promotion import intact_labels
-from keras_privpart.exporting.serving_config import CANARY, STABLE, serving_files
+from keras_privpart.exporting.tf_serving.serving_config import CANARY, STABLE, serving_files
 
 
 def newest_contract(target: Path, overwrite: bool) -> Contract | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from keras_privpart import atomic
 from keras_privpart.contract import Contract, check_name
 from keras_privpart.errors import BundleError, ContractError, IntegrityError
-from keras_privpart.exporting.serving_config import MODELS_CONFIG, STABLE, read_labels, serving_files
+from keras_privpart.exporting.tf_serving.serving_config import MODELS_CONFIG, STABLE, read_labels, serving_files
 from keras_privpart.integrity import read_text, sealed_pairs
 
 _MAX_BYTES = 1 << 20

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 import keras_privpart as kp
 from keras_privpart.contract import SERVING_FILES, Contract
 from keras_privpart.errors import BundleError, BundleExistsError, ContractError
-from keras_privpart.exporting import bundle as bundle_module
+from keras_privpart.exporting import writing
 
 
 class Audit:
@@ -146,7 +146,7 @@ def test_nothing_half_written_stays(parts, tmp_path, monkeypatch, step, error, o
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(f"{bundle_module.__name__}.{step}", fail)
+    monkeypatch.setattr(f"{writing.__name__}.{step}", fail)
     with pytest.raises(BundleError if isinstance(error, OSError) else type(error) if isinstance(error, Exception) else error):
         kp.export(parts, target, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == (["faces"] if old else [])

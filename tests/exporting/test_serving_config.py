@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_privpart.contract import SERVING_FILES
-from keras_privpart.exporting import server_protos, serving_config
+from keras_privpart.exporting.tf_serving import server_protos, serving_config
 from keras_privpart.integrity import sealed_pairs
 
 CONTRACTS = [

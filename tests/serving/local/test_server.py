@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 import keras_privpart as kp
 from keras_privpart import errors
 from keras_privpart.contract import Contract, FileRecord
-from keras_privpart.exporting import serving_config
+from keras_privpart.exporting import warm_up
 from keras_privpart.serving import Client, LocalServer
 from keras_privpart.serving.local.server import main
 
@@ -326,8 +326,8 @@ def test_a_server_half_that_does_more_than_compute_is_not_loaded(copy):
 
 def test_a_failing_warm_up_fails_the_load(copy, bundle):
     folder = copy / "server/1"
-    wrong = serving_config.warmup_requests("faces", bundle.contract.boundary, {"boundary": (6, 6, 5)}, [1])
-    serving_config.write_warmup(folder, wrong)
+    wrong = warm_up.warmup_requests("faces", bundle.contract.boundary, {"boundary": (6, 6, 5)}, [1])
+    warm_up.write_warmup(folder, wrong)
     rewrite_contract(copy)
     with pytest.raises(errors.EngineError, match=r"Can't load .*the signature declares"):
         LocalServer(copy)

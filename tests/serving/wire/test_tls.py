@@ -124,7 +124,7 @@ def test_certificate_and_key_come_together(keys):
 def test_the_configuration_of_tensorflow_serving_holds_the_texts(keys):
     from google.protobuf import text_format
 
-    from keras_privpart.exporting.server_protos import SSLConfig
+    from keras_privpart.exporting.tf_serving.server_protos import SSLConfig
 
     parsed = text_format.Parse(ServerTls.of(keys).config(), SSLConfig())
     assert parsed.client_verify

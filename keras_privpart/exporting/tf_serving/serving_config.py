@@ -1,29 +1,17 @@
-"""What a server reads beside the SavedModel: warm-up requests and the files of `serving/`."""
+"""The files of `serving/`: models and labels, batching, metrics, and a template for TLS."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import tensorflow as tf
 from google.protobuf import text_format
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_privpart.contract import (
-    BYTES_SIGNATURE,
-    CHECKED_SIGNATURE,
-    PAIR_INPUT,
-    PAIR_SIGNATURE,
-    SERVE_SIGNATURE,
     SERVING_FILES,
-    Boundary,
     Contract,
 )
-from keras_privpart.exporting import server_protos
-from keras_privpart.exporting.saved_model import takes_bytes
+from keras_privpart.exporting.tf_serving import server_protos
 from keras_privpart.integrity import seal
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -38,63 +26,6 @@ def allowed_batch_sizes(max_batch_size: int) -> tuple[int, ...]:
     """Powers of two up to `max_batch_size`, which is always the last: `(1, 2, 4, 8, 10)` for 10."""
     sizes = [1 << power for power in range(max_batch_size.bit_length()) if 1 << power < max_batch_size]
     return (*sizes, max_batch_size)
-
-
-def warmup_requests(
-    name: str, boundary: Boundary, shapes: Mapping[str, Sequence[int]], batch_sizes: Sequence[int]
-) -> list[predict_pb2.PredictRequest]:
-    """Requests of zeros: what clients call (`serve_checked`) for every batch size, the other signatures once each.
-
-    A signature's first request is many times slower than the next, and so is a batch size's. Never user data: the file travels with the
-    model.
-
-    Args:
-        name: the model's name on the server.
-        boundary: tensors of a request.
-        shapes: shape of one example of each tensor, without the batch.
-        batch_sizes: with three more, at most 1000, the server's limit.
-    """
-    called = [(CHECKED_SIGNATURE, batch) for batch in batch_sizes] + [(SERVE_SIGNATURE, batch_sizes[0])]
-    requests = []
-    for signature, batch in called:
-        request = _request(name, signature)
-        for spec in boundary.tensors:
-            _zeros(request.inputs[spec.name], spec.dtype, (batch, *shapes[spec.name]))
-        requests.append(request)
-    if takes_bytes(boundary.tensors):
-        request = _request(name, BYTES_SIGNATURE)
-        for spec in boundary.tensors:
-            zeros = np.array([bytes(spec.nbytes or 0)], object)
-            request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(zeros, tf.string))
-        requests.append(request)
-    pair = _request(name, PAIR_SIGNATURE)
-    _zeros(pair.inputs[PAIR_INPUT], "int32", (1,))
-    return [*requests, pair]
-
-
-def _request(name: str, signature: str) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = name
-    request.model_spec.signature_name = signature
-    return request
-
-
-def _zeros(tensor: Any, dtype: str, shape: Sequence[int]) -> None:
-    """A TensorProto without values is all zeros, whatever its size."""
-    tensor.dtype = tf.as_dtype(dtype).as_datatype_enum
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-
-
-def write_warmup(folder: Path, requests: Sequence[predict_pb2.PredictRequest]) -> Path:
-    """Writes the requests where TensorFlow Serving looks for them inside the SavedModel `folder`."""
-    path = folder / WARMUP_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for request in requests:
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            writer.write(log.SerializeToString())
-    return path
 
 
 def models_config(contracts: Sequence[Contract], labels: Mapping[str, int]) -> str:

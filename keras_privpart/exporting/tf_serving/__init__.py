@@ -1,0 +1,1 @@
+"""TensorFlow Serving's own configuration files, those of a bundle's `serving/`."""
