@@ -26,10 +26,14 @@ test: $(VENV)/.for-development
 mlserver:
 	test -x .venv-mlserver/bin/mlserver || { $(PYTHON) -m venv .venv-mlserver && .venv-mlserver/bin/python $(PIP_INSTALL) mlserver onnxruntime; }
 
+# mypy does not follow an editable install to serving/ and cli/: it reads the package as it installs, put together of links.
+TYPED := $(CURDIR)/build/typed
 lint: $(VENV)/.for-development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p keras_privpart
+	rm -rf $(TYPED) && mkdir -p $(TYPED)/keras_privpart
+	ln -s $(CURDIR)/keras_privpart/* $(CURDIR)/serving $(CURDIR)/cli $(TYPED)/keras_privpart/
+	MYPYPATH=$(TYPED) $(BIN)/mypy -p keras_privpart
 
 # The documentation site, in site/. Strict: a broken link or a name without documentation ends it.
 docs: $(VENV)/.for-development

@@ -127,7 +127,7 @@ def _carry_out(job: Job) -> Result:
     if job.recipe["initial"] is None:
         keras.utils.set_random_seed(setting.seed)
         model = fresh_model(model)
-    narrow = {"bottleneck": setting.bottleneck, "bottleneck_over": setting.bottleneck_over}
+    narrow: dict[str, Any] = {"bottleneck": setting.bottleneck, "bottleneck_over": setting.bottleneck_over}
     partition(model, at=list(setting.at) or None, **narrow).save(job.folder)
     train_run(job.folder, job.source, run_data(job.folder, job.source), {**job.recipe, "seed": setting.seed}, setting.defence)
     report = attack_run(job.folder, seed=setting.seed, **job.audit)

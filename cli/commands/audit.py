@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def audit(context: click.Context, target: Path, max_leakage: float | None, allow
     say(f"Leakage is within the limit of {max_leakage:g}: at most {found.worst}.")
 
 
-def _of_bundle(bundle: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+def _of_bundle(bundle: Path) -> tuple[dict[str, Any], str, Mapping[str, Any]]:
     """What the contract of a bundle says of its audit: as JSON, as text, and for the gate."""
     contract = Contract.load(bundle)
     contract.verify_files(bundle)

@@ -186,16 +186,18 @@ def _rows(report: AuditReport, query: _Query, undefended_bytes: int) -> list[dic
     """One row per partition: task accuracy, strongest attack, its floor, ceiling and leakage, and what is sent."""
     best = report.strongest()
     attack, floor, ceiling = (getattr(best, side)[best.headline].value for side in ("boundary", "floor", "ceiling"))
+    scores = (report.reference_accuracy, report.defended_accuracy)
+    before, after = (None if score is None else score.value for score in scores)
     undefended = {
         "bytes_sent": undefended_bytes,
-        "accuracy": report.reference_accuracy.value,
+        "accuracy": before,
         "attack": ceiling,
         "leakage": 1.0,
         "leakage_interval": None,
     }
     defended = {
         "bytes_sent": query.bytes_sent,
-        "accuracy": report.defended_accuracy.value,
+        "accuracy": after,
         "attack": attack,
         "leakage": best.leakage.value,
         "leakage_interval": [best.leakage.low, best.leakage.high],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,13 +51,13 @@ def partition(
     loaded = load_model(model)
     from keras_privpart.partitioning.partition import partition as cut
 
-    narrow = {
+    narrow: dict[str, Any] = {
         "bottleneck": bottleneck,
         "bottleneck_over": bottleneck_over,
         "bottleneck_activation": bottleneck_activation,
         "expand": expand,
     }
-    budget = {"device_budget": device_budget, "network": network}
+    budget: dict[str, Any] = {"device_budget": device_budget, "network": network}
     parts = cut(loaded, at=list(at) or None, public_inputs=public_inputs, **narrow, **budget)
     parts.save(out, overwrite=overwrite)
     device, server = parts.device.count_params(), parts.server.count_params()

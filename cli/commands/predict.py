@@ -86,7 +86,7 @@ def predict(
 
     if needs_tensorflow(Contract.load(bundle, version)):
         import_tensorflow()  # here, quietly, and not at all where the device half runs without
-    secured = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
+    secured: dict[str, Any] = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
     with Client(bundle, servers, timeout=timeout, version=version, label=label, transport=transport, **secured) as client:
         x, labels = _test(source, client.contract, limit) if input_file is None else (_read(input_file)[:limit], None)
         client.wait_for_ready(timeout)
@@ -147,9 +147,10 @@ def _joined(answers: list[np.ndarray | dict[str, np.ndarray]], names: list[str])
 def _write(path: Path, outputs: dict[str, np.ndarray]) -> None:
     import numpy as np
 
+    named: dict[str, Any] = dict(outputs)
     try:
         with atomic.new_file(path) as fresh, fresh.open("wb") as stream:
-            np.save(stream, next(iter(outputs.values()))) if len(outputs) == 1 else np.savez(stream, **outputs)
+            np.save(stream, next(iter(outputs.values()))) if len(outputs) == 1 else np.savez(stream, **named)
     except OSError as error:
         raise DataError(f"Can't write {path}: {error.strerror}. Choose a folder that you may write to.") from error
 

@@ -76,7 +76,7 @@ def protect(
     from keras_privpart.protecting.protected import Protected
     from keras_privpart.training.recipe import Recipe
 
-    attacked = {"seeds": seeds, "epochs": attack_epochs, "seed": seed}
+    attacked: dict[str, Any] = {"seeds": seeds, "epochs": attack_epochs, "seed": seed}
     plan = intended(
         loaded,
         data.train,

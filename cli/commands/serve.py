@@ -78,8 +78,16 @@ def serve(
 
     def ready(running: Engine | Replicas) -> None:
         say(running.describe())
-        facts = {"engine": running.kind, "address": running.address, "rest_address": running.rest_address, "log": str(running.log_path)}
-        facts |= {"addresses": list(running.addresses), "tls": tls is not None, "model": running.name, "version": running.version}
+        facts = {
+            "engine": running.kind,
+            "address": running.address,
+            "rest_address": running.rest_address,
+            "log": str(running.log_path),
+            "addresses": list(running.addresses),
+            "tls": tls is not None,
+            "model": running.name,
+            "version": running.version,
+        }
         rest = "" if running.rest_address is None else f", REST at {running.rest_address}"
         text = f"Ready: {running.name} version {running.version} at {running.address}{rest}. Stop with Ctrl-C."
         click.echo(json.dumps(facts) if as_json else text)

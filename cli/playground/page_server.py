@@ -52,6 +52,7 @@ class PageServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: ThreadingHTTPServer
     demonstration: Demonstration
     protocol_version = "HTTP/1.1"
     timeout = 30.0

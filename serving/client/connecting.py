@@ -75,10 +75,12 @@ def check_label(kind: Any, label: str | None) -> None:
 
 def _http_transports(addresses: Sequence[str], kind: str, contract: Contract, options: Any) -> Iterator[HttpTransport]:
     if kind == "rest":
-        from ..wire.rest_transport import RestTransport as Chosen
-    else:
-        from ..open_inference.v2_rest import V2RestTransport as Chosen
-    return (Chosen(address, contract, **options) for address in addresses)
+        from ..wire.rest_transport import RestTransport
+
+        return (RestTransport(address, contract, **options) for address in addresses)
+    from ..open_inference.v2_rest import V2RestTransport
+
+    return (V2RestTransport(address, contract, **options) for address in addresses)
 
 
 def _checked(kind: Any) -> str:

@@ -140,8 +140,8 @@ def _general_name(host: str) -> x509.GeneralName:
 def _usage(**granted: bool) -> x509.KeyUsage:
     from cryptography import x509
 
-    every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    every += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    of_ends = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    every = (*of_ends, "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
     return x509.KeyUsage(**{use: granted.get(use, False) for use in every})
 
 

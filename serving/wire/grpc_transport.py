@@ -135,9 +135,10 @@ class AsyncGrpcTransport(AsyncTransport):
             answer = await self._calls[method](request, timeout=timeout, metadata=trace_headers())
         except grpc.RpcError as error:
             problem = translate(error.code(), error.details(), self._address)
+            cause: ServingError | None = None
             if isinstance(problem, ServerUnavailableError) and not self._answered:
-                problem = await asyncio.to_thread(connection_problem, self._address, self._tls, timeout) or problem
-            raise problem from error
+                cause = await asyncio.to_thread(connection_problem, self._address, self._tls, timeout)
+            raise cause or problem from error
         except grpc.aio.UsageError as error:
             raise ServingError(f"{self._address}: {error} Make a new client.") from error
         self._answered = self._lost.ready = True

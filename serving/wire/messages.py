@@ -100,7 +100,7 @@ def build_messages(schema: Mapping[str, Mapping[str, tuple[int, str]]], packages
         The class of a message, by its full name.
     """
     pool = descriptor_pool.DescriptorPool()
-    files = {}
+    files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
     for package in packages:
         files[package] = descriptor_pb2.FileDescriptorProto(
             name=f"keras_privpart/{package}.proto",

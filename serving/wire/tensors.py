@@ -81,9 +81,10 @@ def decode(message: Any) -> np.ndarray:
     if message.dtype not in _BY_NUMBER:
         raise ServerFailedError(f"The server answered a tensor of dtype {wire_dtype(message.dtype)}; expected one of {sorted(WIRE_TYPES)}.")
     name, wire = _BY_NUMBER[message.dtype]
-    shape = shape_of(message.tensor_shape)
-    if shape is None or None in shape:
-        raise ServerFailedError(f"The server answered a tensor of shape {shape}; expected every dimension to be known.")
+    stated = shape_of(message.tensor_shape)
+    shape = tuple(size for size in stated or () if size is not None)
+    if stated != shape:
+        raise ServerFailedError(f"The server answered a tensor of shape {stated}; expected every dimension to be known.")
     count, width = math.prod(shape), np.dtype(wire.raw).itemsize
     if message.tensor_content:
         if len(message.tensor_content) != count * width or name == STRING:
