@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
+
 from keras_privpart.errors import CutError
 from keras_privpart.partitioning.cut_table import CutTable
 from keras_privpart.partitioning.cutpoint import Cut
@@ -21,7 +23,7 @@ Probe = Callable[[Cut, Partition], float]
 
 
 def cuts(
-    model: Any,
+    model: keras.Model,
     *,
     public_inputs: Sequence[str] = (),
     measure: bool = False,

@@ -35,7 +35,7 @@ from keras_privpart.partitioning.tabulation import tabulate
 At = str | Sequence[str] | Cut | None
 
 
-def check_cut(model: Any, at: Any, *, public_inputs: Sequence[str] = ()) -> list[Problem]:
+def check_cut(model: keras.Model, at: At, *, public_inputs: Sequence[str] = ()) -> list[Problem]:
     """Everything that is wrong with a cut; an empty list if it is valid.
 
     Args:
@@ -51,7 +51,7 @@ def check_cut(model: Any, at: Any, *, public_inputs: Sequence[str] = ()) -> list
 
 
 def partition(
-    model: Any,
+    model: keras.Model,
     at: At = None,
     *,
     public_inputs: Sequence[str] = (),

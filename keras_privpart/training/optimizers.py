@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_privpart.training.privacy_terms.adversaries import Adversary
 
 
-def copied(optimizer: Any) -> keras.optimizers.Optimizer:
+def copied(optimizer: keras.optimizers.Optimizer | str) -> keras.optimizers.Optimizer:
     """A new optimizer of the same configuration, for an optimizer or its name."""
     optimizer = keras.optimizers.get(optimizer)
     return type(optimizer).from_config(optimizer.get_config())
@@ -24,7 +24,9 @@ def wrapped(optimizer: keras.optimizers.Optimizer, policy: str) -> keras.optimiz
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
 
 
-def own(adversaries: Sequence[Adversary], common: Any, steps: Sequence[int], policy: str) -> list[Any]:
+def own(
+    adversaries: Sequence[Adversary], common: keras.optimizers.Optimizer, steps: Sequence[int], policy: str
+) -> list[keras.optimizers.Optimizer | None]:
     """For each adversary an optimizer of its own, or `None` where the common one serves.
 
     One with steps of its own needs its own: a common optimizer would count the steps of the others as well.
@@ -40,12 +42,12 @@ def own(adversaries: Sequence[Adversary], common: Any, steps: Sequence[int], pol
     return [wrapped(copied(c), policy) if n else None for c, n in zip(chosen, needed, strict=True)]
 
 
-def inner(optimizer: Any) -> keras.optimizers.Optimizer:
+def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """The optimizer within loss scaling, or itself."""
     return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
 
 
-def loss_scale(optimizer: Any) -> Any:
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> Any:
     """What the optimizer wants its loss multiplied by; the number 1.0 without loss scaling."""
     if inner(optimizer) is optimizer and optimizer.loss_scale_factor is None:
         return 1.0
@@ -57,7 +59,7 @@ def scaled(loss: Any, scale: Any) -> Any:
     return loss if isinstance(scale, float) and scale == 1.0 else loss * scale
 
 
-def reset(optimizer: Any, variables: list[Any]) -> None:
+def reset(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
     """Puts an optimizer back to its first step; its learning rate stays."""
     fresh = copied(optimizer)
     fresh.build(variables)

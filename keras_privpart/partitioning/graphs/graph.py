@@ -53,7 +53,7 @@ def refusal(model: Any) -> str | None:
     return None
 
 
-def read(model: Any) -> Graph:
+def read(model: keras.Model) -> Graph:
     """Reads the graph of a functional or Sequential model. Changes nothing in the model.
 
     Nested functional and Sequential models are inlined on the same layers; for that the model is run once on symbols. Explicit
