@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_privpart.auditing.knowledge.frames import frame
+from keras_privpart.auditing.knowledge.kept_looks import KeptLooks
 from keras_privpart.auditing.knowledge.passage import BATCH, Passage
 from keras_privpart.auditing.knowledge.white_box import Inside
 from keras_privpart.errors import AuditError
@@ -40,6 +41,7 @@ class View:
         looks: how many looks at the same input an attacker gets: it sees their mean.
         frames: whether each of them is at another near duplicate of the input, see `frames.frame`.
         sent: what the victims' devices send, where an attacker cannot see the same by asking; this view itself by default.
+        kept: where looks are kept, because each costs a pass through the server half; None to look anew every time.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class View:
         looks: int = 1,
         frames: bool = False,
         sent: View | None = None,
+        kept: KeptLooks | None = None,
     ) -> None:
         self.name = name
         self.inside = inside
@@ -59,6 +62,7 @@ class View:
         self.sent = sent or self
         self._observe = observe
         self._before = before
+        self._kept_looks = kept
         self._repeats: bool | None = None
         self._row = 1  # bytes seen of one input
         self._kept: tuple[np.ndarray, list[tf.Tensor]] | None = None
@@ -69,7 +73,14 @@ class View:
         if (looks, frames) == (self.looks, self.frames):
             return self
         sent = None if self.sent is self else self.sent.looking(looks, frames)
-        return self._looking.setdefault((looks, frames), View(self.name, self._observe, self.inside, self._before, looks, frames, sent))
+        new = View(self.name, self._observe, self.inside, self._before, looks, frames, sent, self._kept_looks)
+        return self._looking.setdefault((looks, frames), new)
+
+    def keeping_looks(self) -> View:
+        """The same, which keeps looks at the same inputs."""
+        sent = None if self.sent is self else self.sent.keeping_looks()
+        kept = KeptLooks(lambda x: self._rows(x, 1))
+        return View(self.name, self._observe, self.inside, self._before, self.looks, self.frames, sent, kept)
 
     def repeats(self, x: np.ndarray) -> bool:
         """Whether two looks at the same inputs agree: then there is no noise to draw again, and more looks show no more."""
@@ -110,7 +121,12 @@ class View:
             yield [tf.constant(t) for t in self.see(x[start : start + size])], tf.constant(truth[start : start + size])
 
     def _seen(self, x: np.ndarray, looks: int) -> list[np.ndarray]:
-        tensors = _average(self._rows(x, 1, number) for number in range(looks)) if self.frames else self._rows(x, looks)
+        if self.frames:
+            tensors = _average(self._rows(x, 1, number) for number in range(looks))
+        elif self._kept_looks is None or self._repeats is not False:
+            tensors = self._rows(x, looks)
+        else:
+            tensors = self._kept_looks.mean(x, looks)
         for i, tensor in enumerate(tensors):
             if len(tensor) != len(x) or not np.isfinite(tensor).all():
                 raise AuditError(
@@ -152,7 +168,7 @@ class Views:
 
         self._view, self._answered = view, answered
         self.boundary = view(name, crossing, Inside(partition))
-        self.answer = view("the server half's answer", answered, Inside(partition, answer=True))
+        self.answer = view("the server half's answer", answered, Inside(partition, answer=True)).keeping_looks()
         decide = _decision(partition, answer)
         self.decision = self.answer
         self.decided = "all that the server half answers"
@@ -162,7 +178,7 @@ class Views:
 
     def decided_by(self, name: str, decide: Callable[[list[np.ndarray]], np.ndarray]) -> View:
         """What a function makes of the server half's outputs."""
-        return self._view(name, [_deciding(decide, look) for look in self._answered], None)
+        return self._view(name, [_deciding(decide, look) for look in self._answered], None).keeping_looks()
 
 
 def _looking(function: Callable[[list[Any], bool], Any], split: bool, by_key: bool) -> Callable[[Any], Any]:

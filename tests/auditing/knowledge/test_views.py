@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_privpart.auditing.knowledge.frames import frame
+from keras_privpart.auditing.knowledge.passage import Passage
 from keras_privpart.auditing.knowledge.views import View, Views, answer_view, boundary_view
 from keras_privpart.channels import GaussianChannel
 from keras_privpart.errors import AuditError
@@ -31,6 +32,19 @@ def test_a_channel_is_drawn_anew_at_every_look(open_window, digits):
     assert np.std(first - x) == pytest.approx(1.0, abs=0.05)
     epochs = [np.concatenate([c[0] for c in chunks_of(view, x)]) for _ in range(2)]
     assert np.abs(epochs[0] - epochs[1]).max() > 1
+
+
+def test_epochs_do_not_ask_the_server_half_for_ever(open_window, digits, monkeypatch):
+    asked = []
+    answer = Passage.answer
+    monkeypatch.setattr(Passage, "answer", lambda self, before, by_key: asked.append(len(before[0])) or answer(self, before, by_key))
+    monkeypatch.setattr("keras_privpart.auditing.knowledge.kept_looks.MOST", 8)
+    views, x = Views(open_window.with_channel(GaussianChannel(stddev=1.0))), digits[1].x[:100]
+    for view in (views.answer, views.decision):
+        asked.clear()
+        epochs = [chunks_of(view.looking(4), x)[0][0] for _ in range(6)]
+        assert asked.count(len(x)) - 2 == 8  # two to see whether looks differ
+        assert not np.array_equal(epochs[-1], epochs[-2])
 
 
 def test_without_noise_one_look_is_kept():
