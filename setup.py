@@ -45,7 +45,6 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "scikit-image>=0.24",
-    "tritonclient[grpc]>=2.50",
     "twine>=6.1",
     "xds-protos>=1.66",
 ]
