@@ -39,7 +39,7 @@ def test_they_are_there_where_a_version_has_an_onnx_half(written, bundle, tmp_pa
 def test_triton_reads_its_configuration(written):
     """By Triton's own message."""
     text_format = pytest.importorskip("google.protobuf.text_format")
-    model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="found no tritonclient[grpc], which wants an older protobuf than TensorFlow takes")
+    model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc], and with it protobuf 6")
     text = (written / "config.pbtxt").read_text()
     config = text_format.Parse(text, model_config.ModelConfig())
     assert (config.name, config.backend, config.default_model_filename) == ("mnist", "onnxruntime", "model.onnx")
