@@ -44,7 +44,7 @@ TASK = Task(
     },
     other_cuts=("conv_1",),
     bottleneck=16,
-    searches=("white box, from noise", "white box, from decoder, large, mixed", "autoencoder prior"),
+    searches=("white box, from noise",),
 )
 
 if __name__ == "__main__":
