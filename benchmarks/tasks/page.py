@@ -191,7 +191,7 @@ def _scatter(runs: Mapping[str, Sequence[Row]], x: Callable[[Row], float], label
                 place_of = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": "x-small"}
                 axes.annotate(f"{100 * row['accuracy']:.1f} %", (place, max(found["leakage"], after or 0)), **place_of)
             (shown[row["defence"]],) = axes.plot([place], [found["leakage"]], linestyle="none", label=row["defence"], **style)
-        axes.set(title=rows[0]["task"], xlabel=label, ylabel="leakage beyond the decision", ylim=(-0.05, 1.1))
+        axes.set(title=rows[0]["task"].replace("_", " "), xlabel=label, ylabel="leakage beyond the decision", ylim=(-0.05, 1.1))
         axes.grid(alpha=0.3)
     title = "filled: one look; hollow: the same picture sent 16 times" + ("; %: accuracy of the task" if accuracy else "")
     figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=1, frameon=False, fontsize="small", title=title)
