@@ -56,6 +56,7 @@ class DataSource:
     Attributes:
         dataset: as `datasets.load` takes it; the other fields are arguments of it as well.
         others: keys of further targets, which an audit adds.
+        limit: the most examples to hold of a stream; None to hold all.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class DataSource:
     attributes: str | None = None
     value_range: tuple[float, float] | None = None
     others: tuple[str, ...] = ()
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("private", "others"):
@@ -96,7 +98,8 @@ class DataSource:
         found, is_inferred = resolved(model, self.value_range, DataError)
         shapes = {name: tuple(x.shape)[1:] for name, x in zip(input_names(model), model.inputs, strict=True)}
         data = self._loaded(found, shapes)
-        if getattr(data.train.x, "ndim", 0) == 4 and data.train.x.dtype != "uint8" and self.value_range is None and not is_inferred:
+        x = data.train.held.x
+        if getattr(x, "ndim", 0) == 4 and x.dtype != "uint8" and self.value_range is None and not is_inferred:
             say(f"Pictures are given to the model from {found[0]:g} to {found[1]:g}; --value-range says otherwise.")
         return _fitting(data, shapes)
 
@@ -118,6 +121,8 @@ class DataSource:
         for target, values in data.values.items():
             shown = ", ".join(f"{i} is {value}" for i, value in enumerate(values[:4]))
             say(f"Classes of {target}: {shown}{', ...' if len(values) > 4 else ''}.")
+        if data.train.held.drawn_from:
+            say(f"Holding {len(data.train.held):,} of {len(data.train):,} examples; training streams all of them.")
         return data
 
     @property
@@ -130,7 +135,7 @@ class DataSource:
         usual, words = DataSource(self.dataset), ["--data", self.dataset]
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("dataset", "others", "data_dir", "download") or value == getattr(usual, field.name):
+            if field.name in ("dataset", "others", "limit", "data_dir", "download") or value == getattr(usual, field.name):
                 continue
             option = f"--{field.name.replace('_', '-')}"
             each = value if field.name == "private" else [value]
@@ -145,7 +150,7 @@ class DataSource:
     def record(self) -> dict[str, Any]:
         """As JSON; what says nothing is left out."""
         plain = DataSource(self.dataset)
-        late = ("attributes", "value_range", "others")
+        late = ("attributes", "value_range", "others", "limit")
         return {k: v for k, v in asdict(self).items() if k not in late or v != getattr(plain, k)}
 
 
@@ -162,6 +167,14 @@ def data_options(required: bool, name: str = "--data") -> Callable[[Command], Co
     return decorate
 
 
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=10),
+    help="Hold so many examples of a split where data come in batches (tensorflow-datasets, a function's tf.data.Datasets), and may be "
+    "larger than memory: training streams all. An audit draws so many of any data.",
+)
+
+
 def data_source(options: dict[str, Any], usual: DataSource | None = None) -> DataSource | None:
     """Takes the options of `data_options` out of a command's; None where they name no data.
 
@@ -172,7 +185,7 @@ def data_source(options: dict[str, Any], usual: DataSource | None = None) -> Dat
     Raises:
         click.UsageError: options of data without data.
     """
-    given = {field.name: options.pop(field.name) for field in fields(DataSource) if field.name in options}
+    given = {field.name: options.pop(field.name) for field in fields(DataSource) if field.name in options and field.name != "limit"}
     if given["dataset"] is not None:
         kept = {} if usual is None else {"task": given["task"] or usual.task, "private": given["private"] or usual.private}
         return DataSource(**{**given, **kept})
@@ -188,7 +201,7 @@ def _absolute(path: str) -> str:
 
 def _fitting(data: Dataset, shapes: Shapes) -> Dataset:
     """The data, once there is an array for each of the model's inputs, by its name, of a shape that the model takes."""
-    x = data.train.x
+    x = data.train.held.x
     if not isinstance(x, Inputs) and len(shapes) == 1:
         _check_shape(data, x.shape[1:], next(iter(shapes.values())))
         return data
@@ -198,8 +211,8 @@ def _fitting(data: Dataset, shapes: Shapes) -> Dataset:
             f"Received the inputs {', '.join(given)}; the model takes {', '.join(shapes)}. Give a .npz file with an array of each name, or "
             "a function that returns them as a dict by these names."
         )
-    train, test = (replace(part, x=part.x.renamed(list(shapes))) for part in (data.train, data.test))
-    for name, array in train.x.arrays.items():
+    train, test = (part.with_inputs(lambda x: x.renamed(list(shapes))) for part in (data.train, data.test))
+    for name, array in train.held.x.arrays.items():
         _check_shape(data, array.shape[1:], shapes[name], f" for {name!r}")
     return replace(data, train=train, test=test)
 

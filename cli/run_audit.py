@@ -30,6 +30,7 @@ def attack_run(
     cache: bool = True,
     looks: tuple[int, ...] = (),
     curve: bool = False,
+    limit: int | None = None,
     **options: Any,
 ) -> AuditReport:
     """Attacks a run, writes its report and returns it.
@@ -40,10 +41,13 @@ def attack_run(
         overwrite: whether an earlier report is replaced.
         pictures: whether the report shows some.
         cache: whether what attackers found is kept.
+        limit: how many of the attackers' and of the victims' examples are drawn; as many as the training held where it streamed.
         attacks, budgets, unseen, group, looks, curve, options: of `auditing.audit.audit`.
     """
     recorded, _ = run_folder.read_training(run)
-    source = (other or recorded).with_others(*unseen, *([group] if group else []))
+    drawn = limit or recorded.limit
+    recorded = replace(recorded, limit=drawn)
+    source = replace(other or recorded, limit=drawn).with_others(*unseen, *([group] if group else []))
     import_tensorflow()
     from keras_privpart.auditing.audit import audit as attack
     from keras_privpart.auditing.reporting.report_folder import check_absent
@@ -63,7 +67,7 @@ def attack_run(
 
         report = attack(
             defended,
-            data.train,
+            data.train.held,
             data.test,
             private=source.private_names,
             unseen=[_name(source, key) for key in unseen],
@@ -74,6 +78,7 @@ def attack_run(
             budgets=(*budgets, None),
             looks=looks or LOOKS,
             curve=curve,
+            limit=drawn,
             group=group and _name(source, group),
             cache=run / run_folder.AUDIT_CACHE if cache else None,
             pictures=PICTURES if pictures else 0,
@@ -81,7 +86,7 @@ def attack_run(
             **options,
         )
     named = () if other is None else other.words()
-    command = _command(run, named, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks)
+    command = _command(run, named, options, attacks=attacks, budget=budgets, unseen=unseen, group=group, looks=looks, limit=limit)
     report = replace(report, reproduce=f"{command} --curve" if curve else command)
     report.save(folder, overwrite=overwrite, pictures=pictures)
     return report

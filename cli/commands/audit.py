@@ -13,7 +13,7 @@ from keras_privpart.errors import AuditError
 
 from .. import run_folder
 from ..console import emit, json_option, say, seed_option
-from ..data_source import data_options, data_source
+from ..data_source import data_options, data_source, limit_option
 from ..interruption import interruptible
 from ..run_audit import attack_run
 
@@ -44,7 +44,7 @@ OVER_THE_LIMIT = 3
 @click.option(
     "--frames", type=click.IntRange(min=0), help="Near duplicates of every input, as frames of a scene.  [default: 16 with frozen noise]"
 )
-@click.option("--limit", type=click.IntRange(min=10), help="Draw so many of the attackers' and of the victims' examples.")
+@limit_option
 @click.option("--curve", is_flag=True, help="Carry the strongest attack out with fewer examples as well: would more help?")
 @click.option("--pictures/--no-pictures", default=True, help="Whether the report shows images of the test set.")
 @click.option("--bound/--no-bound", default=True, help="Whether the report has a bound on the error of any reconstruction.")

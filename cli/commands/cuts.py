@@ -49,7 +49,7 @@ def cuts(
     if source is not None:
         from keras_privpart.auditing.quick_probe import QuickProbe
 
-        attack = QuickProbe(source.load(loaded).train, value_range=source.value_range)
+        attack = QuickProbe(source.load(loaded).train.held, value_range=source.value_range)
     with progress_bar(None, "cuts") as bar:
 
         def progress(done: int, total: int) -> None:

@@ -136,7 +136,7 @@ def _audit(pair: TrainedPair, data: Dataset, seeds: int, seed: int) -> AuditRepo
 
         return audit(
             pair.defended,
-            data.train,
+            data.train.held,
             data.test,
             reference=pair.undefended,
             seeds=seeds,

@@ -154,9 +154,10 @@ def _measured(parts: Partition, source: DataSource, reference: Partition | None,
     from keras_privpart.auditing.audit import audit
 
     data = source.load(parts.device)
-    drawn = np.random.default_rng(0).permutation(len(data.train))[:samples]
-    found = {"sample": plain(data.train.x[drawn]), "test": data.test}
+    train = data.train.held
+    drawn = np.random.default_rng(0).permutation(len(train))[:samples]
+    found = {"sample": plain(train.x[drawn]), "test": data.test}
     if not seeds:
         return found
     how: dict[str, Any] = {"private": source.private_names, "reference": reference, "seeds": seeds, "value_range": source.value_range}
-    return {**found, "leakage": lambda form: audit(form, data.train, data.test, **how)}
+    return {**found, "leakage": lambda form: audit(form, train, data.test, **how)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 
 from .. import run_folder
 from ..console import emit, json_option, seed_option
-from ..data_source import data_options, data_source
+from ..data_source import data_options, data_source, limit_option
 from ..defence_options import RECIPES
 from ..interruption import interruptible
 from ..model_source import load_model, model_argument
@@ -31,6 +31,7 @@ from ..run_training import train_intended
 @click.option("--epochs", type=click.IntRange(min=1), help="Of the training.  [default: 10, of few examples so many as make 2,000 steps]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Of Adam, falling along a cosine.")
+@limit_option
 @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Fresh attackers of each kind.")
 @click.option("--attack-epochs", type=click.IntRange(min=1), help="Of each attacker.  [default: as `audit`]")
 @click.option("--attacks", multiple=True, metavar="NAME", help="As of `audit`; may be repeated.  [default: standard]")
@@ -68,8 +69,9 @@ def protect(
     """
     run_folder.check_new(out, overwrite)
     training = {**{name: options.pop(name) for name in ("batch_size", "learning_rate")}, "seed": seed}
-    source = data_source(options)
-    assert source is not None  # the option is required
+    named, limit = data_source(options), options.pop("limit")
+    assert named is not None  # the option is required
+    source = replace(named, limit=limit)
     loaded = load_model(model)
     data = source.load(loaded)
     from keras_privpart.protecting.protect import intended
@@ -89,7 +91,7 @@ def protect(
         value_range=source.value_range,
         epochs=options.pop("epochs"),
         training=Recipe(**training),
-        auditing={**attacked, "attacks": attacks or "standard", **({"looks": looks} if looks else {})},
+        auditing={**attacked, "limit": limit, "attacks": attacks or "standard", **({"looks": looks} if looks else {})},
     )
     pair = train_intended(out, plan, source, overwrite)
     report = attack_run(out, attacks=attacks, looks=looks, overwrite=overwrite, **attacked)

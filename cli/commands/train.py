@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from .. import run_folder
 from ..console import emit, import_tensorflow, json_option, say, seed_option
-from ..data_source import data_options, data_source
+from ..data_source import data_options, data_source, limit_option
 from ..defence_options import DefenceSource, defence_options
 from ..interruption import interruptible
 from ..run_training import run_data, train_run
@@ -24,6 +24,7 @@ from ..run_training import run_data, train_run
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Examples a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Of Adam, falling along a cosine.")
 @click.option("--pretrained", is_flag=True, help="Take the model for trained: keep its server half, let the device half learn to hide.")
+@limit_option
 @defence_options
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training of this run.")
@@ -55,8 +56,9 @@ def train(ctx: click.Context, run: Path, overwrite: bool, as_json: bool, **optio
     recipe = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
     recipe["initial"] = "pretrained" if pretrained else None
     defending = DefenceSource(**{field.name: options.pop(field.name) for field in fields(DefenceSource)})
-    source = data_source(options)
-    assert source is not None  # they were checked above
+    named, limit = data_source(options), options.pop("limit", None)
+    assert named is not None  # they were checked above
+    source = replace(named, limit=limit)
     import_tensorflow()
     data = run_data(run, source)
     if started is None:

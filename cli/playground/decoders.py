@@ -90,8 +90,8 @@ def train(
     from keras_privpart.exporting.saved_model import weights_digest
 
     size, loss, why = chosen(report)
-    kept = int(len(data.train) * (1 - _HELD_OUT))
-    learned, tried = (ranged(part, halves[SIDES[0]], value_range) for part in (data.train, data.test))
+    kept = int(len(data.train.held) * (1 - _HELD_OUT))
+    learned, tried = (ranged(part, halves[SIDES[0]], value_range) for part in (data.train.held, data.test))
     known, held_out, victims = learned[:kept], learned[kept:], tried[:_VICTIMS]
     effort = Effort(epochs or full_epochs(len(known), _BATCH), min(_BATCH, len(known)))
     attacks: dict[str, DecoderAttack] = {}

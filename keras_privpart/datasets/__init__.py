@@ -2,5 +2,6 @@
 
 from keras_privpart.datasets.loading import DIGITS, load
 from keras_privpart.datasets.samples import TASK, Dataset, Samples, batches, epochs_of
+from keras_privpart.datasets.streams import Stream, streamed
 
-__all__ = ["DIGITS", "TASK", "Dataset", "Samples", "batches", "epochs_of", "load"]
+__all__ = ["DIGITS", "TASK", "Dataset", "Samples", "Stream", "batches", "epochs_of", "load", "streamed"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_privpart.datasets.columns import Arrays, Columns, Request, divided
+from keras_privpart.datasets.columns import Arrays, Columns, Parts, Request, divided
 from keras_privpart.datasets.samples import TASK, Dataset, Samples
+from keras_privpart.datasets.streams import is_stream
 from keras_privpart.errors import DataError
 from keras_privpart.named_function import called
 from keras_privpart.several_inputs import Inputs, each
@@ -70,11 +71,27 @@ def function(request: Request) -> Columns:
         raise DataError(f"{request.name} returned {_shown(made)}; expected {_RETURNS}.")
     train: Arrays
     test: Arrays
-    if isinstance(made, (tuple, list)) and len(made) == 2 and not _is_pair(made):
-        train, test = (_columns_of(request, part) for part in made)
+    several = isinstance(made, (tuple, list)) and len(made) == 2 and not _is_pair(made)
+    parts: Any = made if several else (made,)
+    if request.limit is not None and any(map(is_stream, parts)):
+        return _streams(request, parts)
+    if several:
+        train, test = (_columns_of(request, part) for part in parts)
     else:
         columns = _columns_of(request, made)
         train, test = divided(columns, request.task or TASK)
+    return Columns(train, test, "x", TASK)
+
+
+def _streams(request: Request, parts: Sequence[Any]) -> Columns:
+    """Both splits as they come, in batches."""
+    if len(parts) != 2:
+        raise DataError(f"{request.name} returned one stream; expected two, to train and to test on. Return (train, test).")
+
+    def reader(data: Any) -> Parts:
+        return lambda: (_columns(request, part) for part in Samples.parts(data))
+
+    train, test = map(reader, parts)
     return Columns(train, test, "x", TASK)
 
 
@@ -83,6 +100,10 @@ def _columns_of(request: Request, data: Any) -> dict[str, np.ndarray]:
         samples = Samples.of(tuple(data) if isinstance(data, list) else data)
     except DataError as error:
         raise DataError(f"{request.name}: {error} A function returns {_RETURNS}.") from error
+    return _columns(request, samples)
+
+
+def _columns(request: Request, samples: Samples) -> dict[str, np.ndarray]:
     several = next((value for value in samples.targets.values() if isinstance(value, Inputs)), None)
     if several is not None:
         raise DataError(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from keras_privpart.datasets.labels import class_indices, plain
+from keras_privpart.datasets.labels import class_indices, numbered, plain
 from keras_privpart.datasets.samples import TASK, Dataset, Samples
+from keras_privpart.datasets.streams import Stream
 from keras_privpart.errors import DataError
 from keras_privpart.several_inputs import Inputs, arrays_of
 
 TEST_SHARE = 0.2
 
 Arrays = Mapping[str, Any]  # `np.ndarray`s `[n, ...]`, and `Inputs` where a model takes several
+Parts = Callable[[], Iterator[Arrays]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Request:
     value_range: tuple[float, float] | None = None
     channels: int | None = None
     inputs: tuple[str, ...] = ()
+    limit: int | None = None
 
     def keys(self, label: str) -> dict[str, str]:
         """The keys of the targets by the targets' names: the task, then the attributes, by the last part of their keys."""
@@ -60,7 +63,7 @@ class Columns:
     """Both splits.
 
     Attributes:
-        train, test: arrays `[n, ...]` by key; the inputs may be `Inputs`.
+        train, test: arrays `[n, ...]` by key; the inputs may be `Inputs`. Of streams, a function that reads them part by part.
         x: key of the inputs.
         label: key of the task's label where nothing else is asked.
         declared: how many classes the labels have of which the source tells.
@@ -68,8 +71,8 @@ class Columns:
         features: names of the inputs' columns, of tables.
     """
 
-    train: Arrays
-    test: Arrays
+    train: Arrays | Parts
+    test: Arrays | Parts
     x: str
     label: str = "label"
     declared: Mapping[str, int] = field(default_factory=dict)
@@ -102,31 +105,60 @@ def assembled(request: Request, found: Columns) -> Dataset:
     Raises:
         DataError: a split is empty, parts do not go together, or a key is missing or holds no classes.
     """
-    name, keys = request.name, request.keys(found.label)
-    for split, columns in (("train", found.train), ("test", found.test)):
-        if not columns or not len(columns[found.x]):
+    if callable(found.train) or callable(found.test):
+        return _streamed(request, found)
+    keys = request.keys(found.label)
+    _check(request.name, found.train, found.test, found.x, keys)
+    train, test = (_samples(columns, found.x, keys) for columns in (found.train, found.test))
+    return _classed(request, found, train, test)
+
+
+def _streamed(request: Request, found: Columns) -> Dataset:
+    """The same of streams, whose first parts are looked at before all are read; the test data are a draw."""
+    assert callable(found.train)
+    assert callable(found.test)
+    assert request.limit is not None
+    keys, limit = request.keys(found.label), request.limit
+    _check(request.name, next(found.train(), {}), next(found.test(), {}), found.x, keys)
+
+    def stream(parts: Parts) -> Stream:
+        return Stream.of(lambda: (_samples(columns, found.x, keys) for columns in parts()), limit)
+
+    return _classed(request, found, stream(found.train), stream(found.test))
+
+
+def _samples(columns: Arrays, x: str, keys: Mapping[str, str]) -> Samples:
+    return Samples(columns[x], {target: columns[key] for target, key in keys.items()})
+
+
+def _check(name: str, train: Arrays, test: Arrays, x: str, keys: Mapping[str, str]) -> None:
+    for split, columns in (("train", train), ("test", test)):
+        if not columns or not len(columns[x]):
             raise DataError(f"The {split} split of {name!r} is empty; expected at least one example.")
-    _one_form(found.train[found.x], found.test[found.x])
-    targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    _one_form(train[x], test[x])
+    for key in keys.values():
+        if key not in train or key not in test or key == x:
+            raise DataError(f"Data set {name!r} has no label key {key!r}; expected one of: {_near(key, train, x)}.")
+        for columns in (train, test):
+            if len(columns[key]) != len(columns[x]):
+                raise DataError(f"Received {len(columns[x])} inputs and {len(columns[key])} values of {key!r}; expected as many of both.")
+
+
+def _classed(request: Request, found: Columns, train: Samples | Stream, test: Samples | Stream) -> Dataset:
+    """With class indices for targets."""
     classes, values = {}, {}
-    for target, key in keys.items():
-        if key not in found.train or key not in found.test or key == found.x:
-            raise DataError(f"Data set {name!r} has no label key {key!r}; expected one of: {_near(key, found)}.")
-        for columns in (found.train, found.test):
-            if len(columns[key]) != len(columns[found.x]):
-                raise DataError(
-                    f"Received {len(columns[found.x])} inputs and {len(columns[key])} values of {key!r}; expected as many of both."
-                )
-        count, keep = found.declared.get(key), found.own and target == TASK
-        mapped = class_indices(key, found.train[key], found.test[key], count, keep)
-        targets[target], classes[target] = (mapped.train, mapped.test), mapped.classes
+    for target, key in request.keys(found.label).items():
+        keep = found.own and target == TASK
+        mapped = class_indices(key, train.targets[target], test.targets[target], found.declared.get(key), keep)
+        classes[target] = mapped.classes
         if mapped.values:
             values[target] = mapped.values
-    train, test = (
-        Samples(columns[found.x], {target: pair[i] for target, pair in targets.items()})
-        for i, columns in enumerate((found.train, found.test))
-    )
-    return Dataset(name, train, test, classes, values, found.features)
+
+    def indices(targets: Arrays) -> Arrays:
+        return {target: numbered(target, array, values.get(target, ())) for target, array in targets.items()}
+
+    train, test = (part.with_targets(indices) for part in (train, test))
+    return Dataset(request.name, train, test.held, classes, values, found.features)
 
 
 def _one_form(train: Any, test: Any) -> None:
@@ -154,6 +186,6 @@ def one_shape(shapes: Iterable[Sequence[int]], cause: Exception | None = None) -
     raise DataError(f"Received inputs of the shapes {several}; expected one in both splits.") from cause
 
 
-def _near(key: str, found: Columns) -> str:
-    known = sorted(k for k in found.train if k != found.x)
+def _near(key: str, train: Arrays, x: str) -> str:
+    known = sorted(k for k in train if k != x)
     return ", ".join(difflib.get_close_matches(key, known, n=5, cutoff=0.4) or known) or "none; there are inputs only"

@@ -15,16 +15,14 @@ ONE_HOT = "one-hot"
 
 @dataclass(frozen=True)
 class Mapped:
-    """Class indices of both splits, int32, how many classes there are, and what each stood for where it was something else."""
+    """How many classes there are, and what stands for each where it is something else than its index."""
 
-    train: np.ndarray
-    test: np.ndarray
     classes: int
     values: tuple[Any, ...] = ()
 
 
 def class_indices(key: str, train: np.ndarray, test: np.ndarray, declared: int | None = None, keep: bool = False) -> Mapped:
-    """Labels `[n]`, or one-hot rows `[n, classes]`, as class indices.
+    """What the labels `[n]`, or one-hot rows `[n, classes]`, of two splits say of their classes; `numbered` makes class indices of them.
 
     Args:
         key: their name.
@@ -42,17 +40,17 @@ def class_indices(key: str, train: np.ndarray, test: np.ndarray, declared: int |
     if train.dtype.kind != test.dtype.kind and {train.dtype.kind, test.dtype.kind} & {"U"}:
         raise DataError(f"The label key {key!r} holds text in one split and numbers in the other; expected the same in both.")
     if train.dtype == bool:
-        return Mapped(train.astype("int32"), test.astype("int32"), 2)
+        return Mapped(2)
     declared = rows or declared
     if declared is not None:
         for split in (train, test):
             wrong = split[(split < 0) | (split >= declared)]
             if len(wrong):
                 raise DataError(f"The label key {key!r} holds {int(wrong[0])}; expected 0 to {declared - 1}. Choose a split with labels.")
-        return Mapped(train.astype("int32"), test.astype("int32"), declared)
+        return Mapped(declared)
     known = np.unique(train)
     if keep and train.dtype.kind in "iu" and _counted(np.union1d(known, test)):
-        return Mapped(train.astype("int32"), test.astype("int32"), 1 + int(max(train.max(), test.max())))
+        return Mapped(1 + int(max(train.max(), test.max())))
     unknown = np.setdiff1d(test, known)
     if len(unknown):
         raise DataError(
@@ -60,7 +58,31 @@ def class_indices(key: str, train: np.ndarray, test: np.ndarray, declared: int |
             "expected the same classes in both. Choose other splits."
         )
     values = () if np.array_equal(known, np.arange(len(known))) else tuple(known.tolist())
-    return Mapped(np.searchsorted(known, train).astype("int32"), np.searchsorted(known, test).astype("int32"), len(known), values)
+    return Mapped(len(known), values)
+
+
+def numbered(key: str, labels: np.ndarray, values: tuple[Any, ...] = ()) -> np.ndarray:
+    """Class indices `[n]`, int32, of labels as `class_indices` takes them.
+
+    Args:
+        key: their name.
+        labels: of any examples of either split.
+        values: as `class_indices` found them.
+
+    Raises:
+        DataError: a label that is none of them.
+    """
+    found = plain(key, labels)[0]
+    if not values:
+        return found.astype("int32")
+    known = np.array(values)
+    places = np.searchsorted(known, found).clip(max=len(known) - 1)
+    wrong = found[known[places] != found]
+    if len(wrong):
+        raise DataError(
+            f"Received the value {wrong[0].item()!r} of {key!r}, which was not there before; expected the same at every reading."
+        )
+    return places.astype("int32")
 
 
 def meant(key: str, values: np.ndarray, meaning: Sequence[Any] | str) -> np.ndarray:

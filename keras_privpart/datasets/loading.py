@@ -29,8 +29,9 @@ def load(
     value_range: tuple[float, float] | None = None,
     channels: int | None = None,
     inputs: Sequence[str] = (),
+    limit: int | None = None,
 ) -> Dataset:
-    """Loads data into memory.
+    """Loads data: into memory, or, with a limit, as a stream where they come as one.
 
     | name | what |
     |---|---|
@@ -60,6 +61,8 @@ def load(
             others float32. By default folders give uint8 and prepared data sets float32 in [0, 1]. Arrays and tables stay as they are.
         channels: of the pictures of a folder, 1, 3 or 4; 3 by default.
         inputs: names of a model's inputs where it takes several: arrays of these names in a `.npz` file make up its inputs.
+        limit: the most examples of a split to hold where data come in batches, as those of tensorflow-datasets and a function's
+            `tf.data.Dataset`s or `keras.utils.PyDataset`s do: `train` is a `Stream` then, `test` a draw. All else is in memory.
 
     Returns:
         A `Dataset`. Labels become class indices: truth values, one-hot rows, and whole numbers that count classes, as they say; text, -1
@@ -87,6 +90,7 @@ def load(
         value_range,
         channels,
         tuple(inputs),
+        limit,
     )
     request.keys("")  # raises before anything is read
     return assembled(request, _source(name)(request))

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_privpart.datasets.columns import Columns, Request, one_shape
+from keras_privpart.datasets.columns import Arrays, Columns, Parts, Request, one_shape
 from keras_privpart.datasets.pixels import in_range
 from keras_privpart.errors import DataError
+
+_BATCH = 512  # pictures that are read at a time
 
 
 def digits(request: Request) -> Columns:
@@ -31,7 +33,6 @@ def tensorflow_datasets(request: Request) -> Columns:
     Raises:
         DataError: there is none of this name or split, or it cannot be read.
     """
-    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     request.refuse("a data set of tensorflow-datasets", "train_split", "test_split", "image_size", "image")
@@ -54,15 +55,11 @@ def tensorflow_datasets(request: Request) -> Columns:
     if not images:
         raise DataError(f"Data set {name!r} has the keys {list(features)}, none of them an image; expected one.")
     key = _image_key(name, images, info.supervised_keys, request.image)
-    try:
-        train, test = (_columns(split, key, request) for split in loaded)
-    except tf.errors.OpError as error:
-        reason = str(error.message).splitlines()[0][:200]
-        raise DataError(
-            f"Data set {name!r} has a damaged or truncated record: {reason}. Delete its folder and prepare it again."
-        ) from error
+    train, test = (_reader(split, key, request) for split in loaded)
     declared = {key: f.num_classes for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)}
-    return Columns(train, test, key, declared=declared, own=False)
+    if request.limit is not None:
+        return Columns(train, test, key, declared=declared, own=False)
+    return Columns(_joined(train()), _joined(test()), key, declared=declared, own=False)
 
 
 def _image_key(name: str, images: Sequence[str], supervised: Any, asked: str | None) -> str:
@@ -90,7 +87,8 @@ def _features(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", feature
 
 
-def _columns(split: Any, image: str, request: Request) -> dict[str, np.ndarray]:
+def _reader(split: Any, image: str, request: Request) -> Parts:
+    """Reads a split, batch by batch."""
     import tensorflow as tf
 
     size = request.image_size
@@ -104,12 +102,32 @@ def _columns(split: Any, image: str, request: Request) -> dict[str, np.ndarray]:
         flat[image] = picture
         return flat
 
-    examples = split.map(flatten, num_parallel_calls=tf.data.AUTOTUNE)
+    def read() -> Iterator[Arrays]:
+        try:
+            yield from _batches(split.map(flatten, num_parallel_calls=tf.data.AUTOTUNE), image, request)
+        except tf.errors.OpError as error:
+            reason = str(error.message).splitlines()[0][:200]
+            raise DataError(
+                f"Data set {request.name!r} has a damaged or truncated record: {reason}. Delete its folder and prepare it again."
+            ) from error
+
+    return read
+
+
+def _batches(examples: Any, image: str, request: Request) -> Iterator[Arrays]:
+    import tensorflow as tf
+
+    shapes: set[tuple[int, ...]] = set()
     try:
-        read = examples.batch(512).as_numpy_iterator()
-        batches = [{**batch, image: in_range(batch[image], request.value_range)} for batch in read]
+        for batch in examples.batch(_BATCH).as_numpy_iterator():
+            shapes.add(batch[image].shape[1:])
+            one_shape(shapes)
+            yield {**batch, image: in_range(batch[image], request.value_range)}
     except tf.errors.InvalidArgumentError as error:
         one_shape({picture.shape for picture in examples.map(lambda example: example[image]).as_numpy_iterator()}, error)
         raise
-    one_shape({batch[image].shape[1:] for batch in batches})
+
+
+def _joined(parts: Iterator[Arrays]) -> Arrays:
+    batches = list(parts)
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]} if batches else {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from keras_privpart import arguments
 from keras_privpart.datasets.labels import meant
 from keras_privpart.errors import DataError
 from keras_privpart.several_inputs import Inputs, joined, plain
+
+if TYPE_CHECKING:
+    from keras_privpart.datasets.streams import Stream
 
 TASK = "task"
 
@@ -38,6 +41,25 @@ class Samples:
     def __getitem__(self, index: Any) -> Samples:
         """The examples at a slice or an array of indices."""
         return replace(self, x=self.x[index], targets={key: value[index] for key, value in self.targets.items()})
+
+    @property
+    def held(self) -> Samples:
+        """Those that are in memory: all. Of a `Stream` they are a draw."""
+        return self
+
+    @property
+    def pair(self) -> tuple[Any, Any]:
+        """`(x, targets)` as Keras takes them: a dict of several inputs; plain labels where the task is the only target."""
+        targets = self.targets[TASK] if set(self.targets) == {TASK} else dict(self.targets)
+        return plain(self.x), targets
+
+    def with_inputs(self, change: Callable[[Any], Any]) -> Samples:
+        """The same with other inputs, made of these by a function."""
+        return replace(self, x=change(self.x))
+
+    def with_targets(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Samples:
+        """The same with other targets, made of these by a function."""
+        return replace(self, targets=change(self.targets))
 
     def mapped(self, values: Mapping[str, Sequence[Any] | str]) -> Samples:
         """The same with attributes as class indices.
@@ -76,7 +98,7 @@ class Samples:
         parts = cls.parts(data)
         if limit is not None:
             return _drawn(parts, arguments.whole("limit", limit, DataError, advice="Leave it out for all examples."), seed)
-        return cls._joined(list(parts))
+        return cls.joined(list(parts))
 
     @classmethod
     def parts(cls, data: Any) -> Iterator[Samples]:
@@ -101,7 +123,12 @@ class Samples:
             yield cls(x, targets)
 
     @classmethod
-    def _joined(cls, parts: Sequence[Samples]) -> Samples:
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """The examples of all parts, one after the other.
+
+        Raises:
+            DataError: there are none, or parts do not go together.
+        """
         if not parts:
             raise DataError("Received an empty data set; expected at least one batch.")
         x = _joined_inputs([part.x for part in parts])
@@ -128,8 +155,8 @@ def _drawn(parts: Iterator[Samples], limit: int, seed: int) -> Samples:
             kept, ranks = _smallest(kept, ranks, limit)
             bar = float(ranks.max())
     found_all, _ = _smallest(kept, ranks, limit)
-    samples = Samples._joined(found_all)
-    return samples if seen == len(samples) else replace(samples, drawn_from=seen)
+    samples = Samples.joined(found_all)
+    return samples if seen == len(samples) else replace(samples, drawn_from=samples.drawn_from or seen)
 
 
 def _smallest(kept: list[Samples], ranks: np.ndarray, limit: int) -> tuple[list[Samples], np.ndarray]:
@@ -137,7 +164,7 @@ def _smallest(kept: list[Samples], ranks: np.ndarray, limit: int) -> tuple[list[
     if len(ranks) <= limit:
         return kept, ranks
     chosen = np.sort(np.argpartition(ranks, limit - 1)[:limit])
-    return [Samples._joined(kept)[chosen]], ranks[chosen]
+    return [Samples.joined(kept)[chosen]], ranks[chosen]
 
 
 def _batches_of(data: Any) -> Iterator[Any]:
@@ -219,14 +246,15 @@ class Dataset:
 
     Attributes:
         name: as it was asked for.
-        train, test: examples.
+        train: examples to train on; a `Stream` where they were asked for with a limit, and come in batches.
+        test: others.
         classes: how many values each target has, `"task"` among them.
         values: what was found, class by class, for targets that held something else than class indices: text, -1 and 1, identities.
         features: names of the inputs' columns, of tables.
     """
 
     name: str
-    train: Samples
+    train: Samples | Stream
     test: Samples
     classes: Mapping[str, int]
     values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -243,7 +271,7 @@ def batches(samples: Samples, batch_size: int, seed: int | None = None) -> Any:
     """
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((plain(samples.x), _plain_targets(samples)))
+    dataset = tf.data.Dataset.from_tensor_slices(samples.pair)
     if seed is not None:
         dataset = dataset.shuffle(len(samples), seed=seed, reshuffle_each_iteration=True)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
@@ -256,7 +284,7 @@ def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int
     """
     import tensorflow as tf
 
-    columns = tf.nest.map_structure(tf.constant, (plain(samples.x), _plain_targets(samples)))
+    columns = tf.nest.map_structure(tf.constant, samples.pair)
 
     def epoch(number: Any) -> Any:
         order = tf.argsort(tf.random.stateless_uniform([len(samples)], [tf.constant(seed, tf.int64), number]))
@@ -266,7 +294,3 @@ def epochs_of(samples: Samples, batch_size: int, seed: int, first: int, end: int
         return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
     return tf.data.Dataset.range(first, end).flat_map(epoch).map(gathered, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _plain_targets(samples: Samples) -> Any:
-    return samples.targets[TASK] if set(samples.targets) == {TASK} else dict(samples.targets)

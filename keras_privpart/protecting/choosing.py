@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_privpart.datasets import TASK, Samples
+from keras_privpart.datasets import TASK, Samples, Stream
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.input_kind import given_to
@@ -130,7 +130,7 @@ def advised_cut(at: str, reason: str) -> Choice:
     return Choice("cut", at, f"it is the advisor's choice: {reason}", "at")
 
 
-def classes_of(private: Sequence[str], *data: Samples) -> Mapping[str, int]:
+def classes_of(private: Sequence[str], *data: Samples | Stream) -> Mapping[str, int]:
     """How many classes each private attribute has.
 
     Raises:

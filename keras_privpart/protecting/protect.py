@@ -13,7 +13,7 @@ from keras_privpart.auditing.audit import audit
 from keras_privpart.auditing.plan import planned
 from keras_privpart.auditing.settings import AuditSettings
 from keras_privpart.auditing.settings import Progress as AuditProgress
-from keras_privpart.datasets import TASK, Samples
+from keras_privpart.datasets import TASK, Samples, Stream, streamed
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.cuts import cuts
 from keras_privpart.partitioning.halves import Partition
@@ -34,7 +34,7 @@ class Intention:
 
     Attributes:
         parts: the plain cut of the given model.
-        train, test: the examples.
+        train, test: the examples; those to train on may be a stream.
         private: keys of the attributes to hide.
         recipe: how to train.
         defence: of the defended one.
@@ -42,7 +42,7 @@ class Intention:
     """
 
     parts: Partition
-    train: Samples
+    train: Samples | Stream
     test: Samples
     private: tuple[str, ...]
     recipe: Recipe
@@ -103,7 +103,9 @@ def protect(
         value_range: black and white of pictures as the model takes them, by default what its front tells (`keras_privpart.value_range`).
         progress: called after every epoch of the training, as for `train_pair`.
         audit_progress: `progress` of `audit`.
-        **auditing: more arguments of `audit`, such as `cache="runs/cache"`.
+        **auditing: more arguments of `audit`, such as `cache="runs/cache"`. With `limit` batches that can be read again, a
+            `tf.data.Dataset` or `keras.utils.PyDataset`, may be larger than memory: training streams all of them, and so many of either
+            set are drawn for accuracies, for attackers and as victims. The report says how many of how many.
 
     Raises:
         ModelError, CutError: the model cannot be cut, or not there; or a bottleneck that does not fit.
@@ -133,7 +135,7 @@ def protect(
     pair = plan.trained(progress)
     report = audit(
         pair.defended,
-        plan.train,
+        plan.train.held,
         plan.test,
         plan.private,
         pair.undefended,
@@ -158,13 +160,15 @@ def intended(
     auditing: dict[str, Any],
 ) -> Intention:
     """Makes every choice and checks all that can be checked before training; see `protect`."""
-    train, test = Samples.of(train), Samples.of(test)
+    limit = auditing.get("limit")
+    train, test = (streamed(data, limit, auditing.get("seed") or 0) for data in (train, test))
+    test = test.held
     if isinstance(private, Mapping):
         train, test = train.mapped(private), test.mapped(private)
     private = tuple(private)
     parts, cut = _cut(model, at)
     planned(
-        AuditSettings(parts, train, test, private, **{"value_range": value_range, **auditing})
+        AuditSettings(parts, train.held, test, private, **{"value_range": value_range, **auditing})
     )  # raises before hours of training, not after
     wrong = unscored(parts.model)
     if wrong is not None:
@@ -173,7 +177,7 @@ def intended(
     classes = {TASK: count_classes(parts.model), **choosing.classes_of(private, train, test)}
     started, start = choosing.trained_already(parts.model, test, trained)
     defence, named = _defence(recipe, classes, private, value_range)
-    defence, narrow = _narrowed(defence, parts, train.x, bottleneck, own=isinstance(recipe, Defence))
+    defence, narrow = _narrowed(defence, parts, train.held.x, bottleneck, own=isinstance(recipe, Defence))
     epochs = choosing.enough_epochs(len(train), training.batch_size) if epochs is None else epochs
     how = replace(training, epochs=epochs, initial="pretrained" if started else None)
     return Intention(parts, train, test, private, how, defence, (start, cut, narrow, named))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_privpart.channels import Channel
-from keras_privpart.datasets import TASK, Samples, batches, epochs_of
+from keras_privpart.datasets import TASK, Samples, Stream, batches, epochs_of
 from keras_privpart.errors import TrainingError
 from keras_privpart.partitioning.halves import Partition
 from keras_privpart.partitioning.input_kind import given_to
@@ -121,7 +121,7 @@ class TrainedPair:
 
 def train_pair(
     parts: Partition,
-    train: Samples,
+    train: Samples | Stream,
     test: Samples,
     recipe: Recipe,
     defence: Defence = NO_DEFENCE,
@@ -132,7 +132,7 @@ def train_pair(
 
     Args:
         parts: a plain partition, without a channel.
-        train: what to train on; `test` only gives the logs' `val_` figures.
+        train: what to train on, all of it also where it is a `Stream`; `test` only gives the logs' `val_` figures.
         recipe: how.
         defence: of the defended one.
         progress: called after every epoch.
@@ -162,15 +162,15 @@ def train_pair(
     return TrainedPair(undefended, defended, history, defended_history)
 
 
-def check_pair(parts: Partition, train: Samples, test: Samples) -> None:
+def check_pair(parts: Partition, train: Samples | Stream, test: Samples) -> None:
     """Raises `TrainingError`, before anything is trained, for what `train_pair` cannot train."""
-    task_loss(parts.model, train.x)  # raises for models whose loss it cannot guess
+    task_loss(parts.model, train.held.x)  # raises for models whose loss it cannot guess
     _check_labels(parts.model, train, test)
 
 
 def _fit(
     parts: Partition,
-    train: Samples,
+    train: Samples | Stream,
     test: Samples,
     recipe: Recipe,
     defence: Defence,
@@ -180,14 +180,14 @@ def _fit(
 ) -> tuple[Partition, dict[str, list[float]]]:
     """One of the two trainings: the trained copy, and its logs per epoch."""
     keras.utils.set_random_seed(recipe.seed)
-    trainer = _trainer(
-        _narrowed(_own(parts), defence, train, teacher is not None or initial == "pretrained"), recipe, defence, train, initial, teacher
-    )
+    started = _narrowed(_own(parts), defence, train.held, teacher is not None or initial == "pretrained")
+    trainer = _trainer(started, recipe, defence, train, initial, teacher)
     restarts = [] if defence.restart_every is None else [RestartAdversaries(defence.restart_every, recipe.seed)]
     kept = next((callback for callback in callbacks if isinstance(callback, Checkpoints)), None)
     done = 0 if kept is None else kept.done
+    course = (recipe.batch_size, recipe.seed, done, recipe.epochs)
     history = trainer.fit(
-        epochs_of(train, recipe.batch_size, recipe.seed, done, recipe.epochs),
+        train.epochs(*course) if isinstance(train, Stream) else epochs_of(train, *course),
         validation_data=batches(test, 256),
         epochs=recipe.epochs,
         initial_epoch=done,
@@ -202,7 +202,12 @@ def _fit(
 
 
 def _trainer(
-    parts: Partition, recipe: Recipe, defence: Defence, train: Samples, initial: str | None = None, teacher: Partition | None = None
+    parts: Partition,
+    recipe: Recipe,
+    defence: Defence,
+    train: Samples | Stream,
+    initial: str | None = None,
+    teacher: Partition | None = None,
 ) -> AdversarialTrainer:
     trainer = AdversarialTrainer(
         parts,
@@ -219,14 +224,14 @@ def _trainer(
     trainer.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps), **averaging),
         adversary_optimizer=keras.optimizers.Adam(recipe.adversary_learning_rate),
-        loss=task_loss(parts.model, train.x, recipe.label_smoothing),
-        metrics=[task_accuracy(parts.model, train.x)],
+        loss=task_loss(parts.model, train.held.x, recipe.label_smoothing),
+        metrics=[task_accuracy(parts.model, train.held.x)],
         mode=defence.mode,
     )
     return trainer
 
 
-def _steps(train: Samples, recipe: Recipe) -> int:
+def _steps(train: Samples | Stream, recipe: Recipe) -> int:
     """Of an epoch."""
     return -(-len(train) // recipe.batch_size)
 
@@ -250,7 +255,7 @@ def _own(parts: Partition) -> Partition:
     return cut(parts.model, at=list(parts.boundary.sources), public_inputs=parts.public_inputs, independent=True)
 
 
-def _check_labels(model: keras.Model, train: Samples, test: Samples) -> None:
+def _check_labels(model: keras.Model, train: Samples | Stream, test: Samples) -> None:
     classes = count_classes(model)
     for name, samples in (("training", train), ("test", test)):
         labels = samples.targets[TASK]

@@ -211,3 +211,44 @@ def test_inputs_that_are_not_the_models_are_named(people, data, message):
     loaded = keras.models.load_model(people / "m.keras", compile=False)
     with pytest.raises(DataError, match=message):
         DataSource(str(people / data) if data.endswith("npz") else data).load(loaded)
+
+
+STREAMS = """
+import numpy as np
+import tensorflow as tf
+
+def split(count, seed):
+    task = np.random.default_rng(seed).integers(0, 2, count)
+    x = np.random.default_rng(seed + 9).integers(0, 55, (count, 8, 8, 3)) + 200 * task[:, None, None, None]
+    targets = {"task": np.array(["dark", "light"])[task], "even": np.arange(count) % 2}
+    return tf.data.Dataset.from_tensor_slices((x.astype("uint8"), targets)).batch(32)
+
+def both():
+    return split(400, 0), split(100, 1)
+"""
+
+
+@pytest.mark.parametrize("by_protect", [False, True])
+def test_a_stream_goes_all_the_way_with_a_draw_of_it_held(run, tmp_path, monkeypatch, by_protect):
+    (tmp_path / "own_streams.py").write_text(STREAMS)
+    monkeypatch.syspath_prepend(tmp_path)
+    model(layers.Rescaling(1 / 255)).save(tmp_path / "m.keras")
+    named = ["--data", "own_streams:both", "--private", "even", "--limit", "40"]
+    effort = ["--seeds", "1", "--looks", "1", "--attacks", "linear probe, even"]
+    learning = ["--epochs", "4", "--learning-rate", "0.02"]
+    if by_protect:
+        chosen = ["--at", "conv", "--bottleneck", "2", "--attack-epochs", "1", "--untrained"]
+        said = run("protect", tmp_path / "m.keras", *named, "--out", tmp_path / "run", *chosen, *learning, *effort)
+    else:
+        run("partition", tmp_path / "m.keras", "--at", "conv", "--out", tmp_path / "run")
+        said = run("train", tmp_path / "run", *named, *learning, "--reconstruction", "0.1")
+    assert "Classes of task: 0 is dark, 1 is light." in said.stderr
+    assert "Holding 40 of 400 examples; training streams all of them." in said.stderr
+    source, record = run_folder.read_training(tmp_path / "run")
+    assert source.limit == 40
+    assert record["history"]["undefended"]["val_accuracy"][-1] > 0.9
+    sys.modules.pop("own_streams")
+    if by_protect:
+        told = AuditReport.load(tmp_path / "run" / run_folder.REPORT).summary()
+        assert "The attackers' examples are a draw from 400" in told
+        assert "The victims' examples are a draw from 100" in told

@@ -240,6 +240,18 @@ def test_pictures_of_several_sizes_are_resized_or_refused(tmp_path, count):
     assert datasets.load("sizes", data_dir=str(tmp_path), download=False, image_size=5).train.x.shape == (count, 5, 5, 1)
 
 
+def test_with_a_limit_pictures_stream_as_they_are_in_memory(tmp_path):
+    rows = [(i, {"image": np.full((8, 8, 1), i, np.uint8), "label": i % 2}) for i in range(40)]
+    prepared(tmp_path, "streamed", {"image": (8, 8, 1)}, rows)
+    where = {"data_dir": str(tmp_path), "download": False, "value_range": (0, 255), "image_size": 4}
+    whole, data = datasets.load("streamed", **where), datasets.load("streamed", **where, limit=10)
+    assert (len(data.train), len(data.train.held), data.train.held.drawn_from) == (len(whole.train), 10, len(whole.train))
+    again = datasets.Samples.of(data.train)
+    assert again.x.dtype == np.uint8
+    np.testing.assert_array_equal(again.x, whole.train.x)
+    np.testing.assert_array_equal(again.targets["task"], whole.train.targets["task"])
+
+
 @pytest.mark.parametrize("kind", ["flipped", "cut off", "empty"])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_damaged_records_are_named(tmp_path, kind, split):

@@ -142,3 +142,32 @@ def test_what_cannot_work_is_refused_before_any_training(trained, digits, monkey
         kp.protect(trained, *(Samples(16 * s.x, s.targets) for s in digits))
     with pytest.raises(TypeError, match="magic"):
         kp.protect(trained, train, test, magic=1)
+
+
+class Passing(keras.utils.PyDataset):
+    """Batches of 50, which are counted."""
+
+    def __init__(self, samples):
+        super().__init__()
+        self.samples, self.passed = samples, 0
+
+    def __len__(self):
+        return -(-len(self.samples) // 50)
+
+    def __getitem__(self, index):
+        part = self.samples[50 * index : 50 * (index + 1)]
+        self.passed += len(part)
+        return part.pair
+
+
+def test_a_stream_is_trained_on_whole_and_a_draw_of_it_attacked(trained, digits):
+    train, test = map(Passing, digits)
+    effort = {**QUICK, "attacks": ["linear probe, odd"], "limit": 100}
+    result = kp.protect(trained, train, test, {"odd": (0, 1)}, at="conv", epochs=2, **effort)
+    assert train.passed == 4 * len(digits[0])  # the first reading, two epochs, and the search for the model's own examples
+    said = result.report.summary()
+    assert f"The attackers' examples are a draw from {len(digits[0]):,}" in said
+    assert f"The victims' examples are a draw from {len(digits[1]):,}" in said
+    wrong = Passing(Samples(digits[0].x, {**digits[0].targets, "odd": digits[0].targets["odd"] + 3}))
+    with pytest.raises(DataError, match="Received the value 3 of 'odd'"):
+        kp.protect(trained, wrong, test, {"odd": (0, 1)}, at="conv", **effort)
