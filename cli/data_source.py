@@ -211,7 +211,11 @@ def _fitting(data: Dataset, shapes: Shapes) -> Dataset:
             f"Received the inputs {', '.join(given)}; the model takes {', '.join(shapes)}. Give a .npz file with an array of each name, or "
             "a function that returns them as a dict by these names."
         )
-    train, test = (part.with_inputs(lambda x: x.renamed(list(shapes))) for part in (data.train, data.test))
+
+    def named(inputs: Inputs) -> Inputs:
+        return inputs.renamed(list(shapes))
+
+    train, test = data.train.with_inputs(named), data.test.with_inputs(named)
     for name, array in train.held.x.arrays.items():
         _check_shape(data, array.shape[1:], shapes[name], f" for {name!r}")
     return replace(data, train=train, test=test)
