@@ -42,7 +42,12 @@ _CHUNK = 256
 @click.option("--version", type=click.IntRange(min=1), help="Version of the model.  [default: the bundle's newest]")
 @click.option("--label", help="Ask for the version with this label on the server, such as stable.")
 @click.option("--concurrency", type=click.IntRange(min=1), default=4, help="Requests under way at a time.")
-@click.option("--input", "input_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A .npy file of inputs [n, ...].")
+@click.option(
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A .npy file of inputs [n, ...], or a .npz file with an array for each of the model's inputs, by its name.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Send only the first so many examples.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds to wait for the server, and for each request."
@@ -69,7 +74,7 @@ def predict(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run BUNDLE's device half on the test split of a data set (or on a .npy file), send the boundary, print what comes back.
+    """Run BUNDLE's device half on the test split of a data set (or on a .npy or .npz file), send the boundary, print what comes back.
 
     \b
     Example:
@@ -88,7 +93,7 @@ def predict(
         import_tensorflow()  # here, quietly, and not at all where the device half runs without
     secured: dict[str, Any] = {"tls": tls, "token": None if token_file is None else token_file.read().strip()}
     with Client(bundle, servers, timeout=timeout, version=version, label=label, transport=transport, **secured) as client:
-        x, labels = _test(source, client.contract, limit) if input_file is None else (_read(input_file)[:limit], None)
+        x, labels = _test(source, client.contract, limit) if input_file is None else (_read(input_file, client.contract)[:limit], None)
         client.wait_for_ready(timeout)
         chunks = (plain(x[start : start + _CHUNK]) for start in range(0, len(x), _CHUNK))
         answers = []
@@ -125,16 +130,10 @@ def _raw(x: Any) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def _read(input_file: Path) -> np.ndarray:
-    import numpy as np
+def _read(input_file: Path, contract: Contract) -> Any:
+    from keras_privpart.datasets import arrays
 
-    try:
-        x = np.load(input_file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"Can't read {input_file}: {error}. Expected what numpy.save writes, without objects.") from error
-    if not isinstance(x, np.ndarray) or not x.ndim or not len(x):
-        raise DataError(f"{input_file} holds no examples; expected one array [n, ...], n at least 1.")
-    return x
+    return arrays.inputs(input_file, [spec.source for spec in contract.inputs])
 
 
 def _joined(answers: list[np.ndarray | dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:

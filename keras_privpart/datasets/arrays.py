@@ -14,7 +14,7 @@ from keras_privpart.datasets.samples import TASK, Dataset, Samples
 from keras_privpart.datasets.streams import is_stream
 from keras_privpart.errors import DataError
 from keras_privpart.named_function import called
-from keras_privpart.several_inputs import Inputs, each
+from keras_privpart.several_inputs import Inputs, arrays_of, each
 
 ENDING = ".npz"
 _RETURNS = (
@@ -53,6 +53,31 @@ def npz(request: Request) -> Columns:
     label = _label(columns)
     train, test = divided(columns, request.task or label)
     return Columns(train, test, "x", label)
+
+
+def inputs(path: Path, names: Sequence[str]) -> Any:
+    """The inputs of a model alone: a `.npy` file of one array, or a `.npz` file as `npz` takes it, of which labels are left out.
+
+    Args:
+        path: of the file.
+        names: of the model's inputs.
+
+    Returns:
+        An array `[n, ...]`, or `Inputs` where there are several names.
+
+    Raises:
+        DataError: no such file, objects in it, or not these inputs.
+    """
+    found = _read(path)
+    request = Request(str(path), inputs=tuple(names) if len(names) > 1 else ())
+    columns = _gathered(request, found)
+    x = columns.get("x", None if len(names) > 1 else columns.get(names[0]))
+    if x is None or isinstance(x, Inputs) != (len(names) > 1):
+        keys = " and ".join(map(repr, names)) if len(names) > 1 else f"'x' or {names[0]!r}"
+        raise DataError(f"File {str(path)!r} holds the arrays {sorted(found)}; expected {keys} in a .npz file, the examples first.")
+    if any(not array.ndim or not len(array) for array in arrays_of(x).values()):
+        raise DataError(f"File {str(path)!r} holds no examples; expected an array [n, ...] of each input, n at least 1.")
+    return x
 
 
 def function(request: Request) -> Columns:
@@ -140,8 +165,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"Found no file {str(path)!r}; expected what numpy.savez writes. Check the path.")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            return {"x": file} if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"Can't read {str(path)!r}: {error}. Expected what numpy.savez writes, without objects.") from error
 

@@ -187,7 +187,24 @@ def test_a_model_of_several_inputs_goes_all_the_way(run, people, data, by_protec
     assert json.loads(exported.stdout)["measurements"][-1]["examples"] == 20
     with LocalServer(people / "bundle") as server:
         facts = json.loads(run("predict", people / "bundle", "--server", server.address, *named, "--json").stdout)
-    assert (facts["examples"], facts["bytes_sent_each"], facts["raw_bytes_each"]) == (20, sent, 3 * 4)
+        assert (facts["examples"], facts["bytes_sent_each"], facts["raw_bytes_each"]) == (20, sent, 3 * 4)
+        alone = json.loads(run("predict", people / "bundle", "--server", server.address, "--input", people / "people.npz", "--json").stdout)
+        assert (alone["examples"], alone["raw_bytes_each"]) == (100, 3 * 4)
+        assert "accuracy" not in alone
+        wrong = run("predict", people / "bundle", "--server", server.address, "--input", people / "no_town.npz", code=1)
+        assert "expected 'age' and 'town' in a .npz file" in wrong.stderr
+
+
+def test_cuts_of_a_model_of_several_inputs_are_probed_by_each_kind(run, people):
+    import own_people
+
+    x, targets = own_people.examples(1000)
+    np.savez(people / "many.npz", **x, **targets)
+    found = json.loads(run("cuts", people / "m.keras", "--probe", people / "many.npz", "--json").stdout)["cuts"]
+    leaks = {"+".join(cut["tensors"]): cut["leakage"] for cut in found if cut["leakage"] is not None}
+    assert leaks
+    assert all(0 <= leak <= 1 for leak in leaks.values())
+    assert max(leaks.values()) > 0.4  # the numbers themselves, and a vector for each town
 
 
 @pytest.mark.parametrize("data", ["people.npz", "own_people:by_name", "own_people:in_order"])
@@ -219,8 +236,9 @@ import tensorflow as tf
 
 def split(count, seed):
     task = np.random.default_rng(seed).integers(0, 2, count)
-    x = np.random.default_rng(seed + 9).integers(0, 55, (count, 8, 8, 3)) + 200 * task[:, None, None, None]
-    targets = {"task": np.array(["dark", "light"])[task], "even": np.arange(count) % 2}
+    x = np.random.default_rng(seed + 9).integers(0, 55, (count, 8, 8, 3))
+    x += 200 * (np.arange(8) // 4 == task[:, None])[:, None, :, None]
+    targets = {"task": np.array(["left", "right"])[task], "even": np.arange(count) % 2}
     return tf.data.Dataset.from_tensor_slices((x.astype("uint8"), targets)).batch(32)
 
 def both():
@@ -242,7 +260,7 @@ def test_a_stream_goes_all_the_way_with_a_draw_of_it_held(run, tmp_path, monkeyp
     else:
         run("partition", tmp_path / "m.keras", "--at", "conv", "--out", tmp_path / "run")
         said = run("train", tmp_path / "run", *named, *learning, "--reconstruction", "0.1")
-    assert "Classes of task: 0 is dark, 1 is light." in said.stderr
+    assert "Classes of task: 0 is left, 1 is right." in said.stderr
     assert "Holding 40 of 400 examples; training streams all of them." in said.stderr
     source, record = run_folder.read_training(tmp_path / "run")
     assert source.limit == 40

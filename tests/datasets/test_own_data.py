@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_privpart import datasets
+from keras_privpart.datasets import arrays
 from keras_privpart.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -376,3 +377,33 @@ def test_a_wrong_meaning_is_named(meaning, message):
     samples = datasets.Samples(np.zeros((3, 2)), {"sex": np.array([0, 1, 0])})
     with pytest.raises(DataError, match=message):
         samples.mapped(meaning)
+
+
+def test_inputs_alone_come_from_one_array_or_one_of_each_name(tmp_path):
+    x, town, y = RNG.normal(size=(5, 2)).astype("float32"), np.arange(5)[:, None], np.arange(5)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    np.savez(tmp_path / "both.npz", town=town, age=x, y=y)
+    for name, names in (("x.npy", ["age"]), ("x.npz", ["age"]), ("both.npz", ["age"])):
+        np.testing.assert_array_equal(arrays.inputs(tmp_path / name, names), x)
+    found = arrays.inputs(tmp_path / "both.npz", ["age", "town"])
+    assert list(found.arrays) == ["age", "town"]
+    np.testing.assert_array_equal(found.arrays["age"], x)
+    np.testing.assert_array_equal(found.arrays["town"], town)
+
+
+@pytest.mark.parametrize(
+    ("held", "names", "message"),
+    [
+        ({"x": np.zeros((3, 2))}, ["age", "town"], r"holds the arrays \['x'\]; expected 'age' and 'town' in a .npz file"),
+        ({"age": np.zeros((3, 2))}, ["age", "town"], "expected 'age' and 'town'"),
+        ({"y": np.zeros(3)}, ["age"], "expected 'x' or 'age'"),
+        ({"x": np.zeros((0, 2))}, ["age"], "holds no examples"),
+        ({"x": np.zeros(())}, ["age"], "holds no examples"),
+        ({"age": np.zeros((3, 2)), "town": np.zeros((2, 1))}, ["age", "town"], "inputs of {'age': 3, 'town': 2} examples"),
+    ],
+)
+def test_what_a_file_of_inputs_lacks_is_named(tmp_path, held, names, message):
+    np.savez(tmp_path / "x.npz", **held)
+    with pytest.raises(DataError, match=message):
+        arrays.inputs(tmp_path / "x.npz", names)
