@@ -1,4 +1,4 @@
-"""Memory of training and auditing on a set that is larger than the memory allowed for it, against the set's size.
+"""Memory of training, and of all that `protect` does, on a set that is larger than the memory allowed for it.
 
     python benchmarks/memory.py
 
@@ -23,16 +23,16 @@ RESULTS = Path(__file__).parent / "results"
 SIDE, CLASSES, BATCH, LIMIT = 128, 4, 64, 1_000
 PICTURE = SIDE * SIDE * 3  # bytes
 ALLOWED = 2 << 30  # bytes beside what the program itself takes
-STEPS = ("start", "train", "audit")
+STEPS = ("start", "train", "protect")
 WORDS = {
     "start": "TensorFlow, and a partition",
-    "train": "one epoch of `AdversarialTrainer.fit` with a reconstruction adversary",
-    "audit": f"`audit(..., limit={LIMIT})`, which draws attackers' and victims' examples and sees all for `trained_on`",
+    "train": "one epoch of `AdversarialTrainer.fit` with an adversary that reads an attribute",
+    "protect": f"`protect(..., limit={LIMIT})`: draws, one epoch over all, the audit of the draws, and the search for them in all",
 }
 
 
 def pictures(count: int, seed: int) -> Any:
-    """A stream of batches of pictures, bars at a place that the class decides, over noise."""
+    """A stream of batches of pictures, bars at a place that the class decides, over noise, which is darker where the attribute is 1."""
     import numpy as np
     import tensorflow as tf
 
@@ -40,12 +40,15 @@ def pictures(count: int, seed: int) -> Any:
         for first in range(0, count, BATCH):
             rng = np.random.default_rng((seed, first))
             task = rng.integers(CLASSES, size=min(BATCH, count - first))
+            dark = rng.integers(2, size=len(task), dtype="uint8")
             x = rng.integers(200, size=(len(task), SIDE, SIDE, 3), dtype="uint8")
-            for row, place in zip(x, task * SIDE // CLASSES, strict=True):
+            for row, place, shade in zip(x, task * SIDE // CLASSES, dark, strict=True):
+                row >>= shade
                 row[:, place : place + SIDE // CLASSES] += 55
-            yield x, task
+            yield x, {"task": task, "dark": dark}
 
-    shapes = (tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8), tf.TensorSpec((None,), tf.int64))
+    labels = tf.TensorSpec((None,), tf.int64)
+    shapes = (tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8), {"task": labels, "dark": tf.TensorSpec((None,), tf.uint8)})
     return tf.data.Dataset.from_generator(batches, output_signature=shapes)
 
 
@@ -67,13 +70,13 @@ def step(name: str, count: int) -> int:
     parts = kp.partition(model(), at="cut")
     train, test = pictures(count, 0), pictures(count // 10, 1)
     if name == "train":
-        trainer = kp.AdversarialTrainer(parts, [kp.ReconstructionAdversary(weight=0.1, size="small")])
+        trainer = kp.AdversarialTrainer(parts, [kp.AttributeAdversary("dark")])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         trainer.compile(optimizer="adam", adversary_optimizer="adam", loss=loss)
         trainer.fit(train, epochs=1, shuffle=False, verbose=0)
-    elif name == "audit":
-        attacks = ("kernel posterior", "linkage, same class")
-        kp.audit(parts, train, test, reference=parts, trained_on=train, limit=LIMIT, attacks=attacks, seeds=1, looks=(1,), bound=False)
+    elif name == "protect":
+        effort = {"attacks": ("linear probe, dark", "linkage, same class"), "seeds": 1, "looks": (1,), "bound": False, "attack_epochs": 5}
+        kp.protect(parts.model, train, test, ["dark"], at="cut", trained=True, epochs=1, limit=LIMIT, **effort)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
@@ -89,7 +92,7 @@ def table(count: int, found: dict[str, tuple[int, float]]) -> str:
     total, base = count * PICTURE, found["start"][0]
     head = (
         f"# Memory\n\nMade by `python benchmarks/memory.py` ({platform.machine()}, {os.cpu_count()} CPU cores). {count:,} pictures of "
-        f"{SIDE}x{SIDE}x3 bytes, {total / 2**30:.1f} GB as the stream gives them and {total / 2**28:.1f} GB as float32; "
+        f"{SIDE}x{SIDE}x3 bytes, {total / 2**30:.2f} GB as the stream gives them and {total / 2**28:.0f} GB as float32; "
         f"allowed: {ALLOWED / 2**30:.0f} GB beside the program itself.\n\n"
         "| what | peak memory, GB | beside the program, GB | of the set as bytes | seconds |\n|---|---|---|---|---|\n"
     )
@@ -102,7 +105,7 @@ def table(count: int, found: dict[str, tuple[int, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=(3 * ALLOWED // 2) // PICTURE, help="How many pictures.")
+    parser.add_argument("--count", type=int, default=9 * ALLOWED // 8 // PICTURE, help="How many pictures.")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
