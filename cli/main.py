@@ -26,7 +26,7 @@ _COMMANDS = {
     "certs": "Make a development CA, and certificates for the server and its clients.",
     "predict": "Query a served bundle: device half here, server half there.",
     "playground": "Show on a page what leaves the device, and what an attacker makes of it.",
-    "demo": "Run the whole chain on scikit-learn's digits, in a few minutes.",
+    "demo": "Run the whole chain on pictures of digits, in a few minutes.",
 }
 
 
