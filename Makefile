@@ -1,7 +1,8 @@
 # `make demo` and `make test` need Python 3.10-3.13 and nothing else: each makes the virtual environment it runs in.
 
-# A worker a core; the tests of one file stay together, for they share what is slow to make.
-PYTEST ?= -n auto --dist loadfile
+# A worker a core; the tests of one file stay together, for they share what is slow to make. In the order of the files: the other puts those with
+# one long test last, where one core waits for the other.
+PYTEST ?= -n auto --dist loadfile --no-loadscope-reorder
 VENV ?= .venv
 UNPACKED := $(CURDIR)/dist/unpacked
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
