@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keras_privpart.training.recipe import TrainedPair
 
 EPOCHS, MNIST_EPOCHS = 40, 30  # about as many steps
-MNIST = {"train_split": "train[:2000]", "test_split": "test[:300]"}
+MNIST_TRAIN, MNIST_TEST = "train[:2000]", "test[:300]"
 FEATURES = 10
 NOISE = 0.5
 TOLERANCE = 1e-4
@@ -102,7 +102,7 @@ def pictures(data_dir: str | None, named: bool) -> Dataset:
     from keras_privpart import datasets
 
     try:
-        return datasets.load("mnist", data_dir=data_dir, download=False, **MNIST)
+        return datasets.load("mnist", data_dir=data_dir, download=False, train_split=MNIST_TRAIN, test_split=MNIST_TEST)
     except DataError as error:
         if named:
             raise
