@@ -36,8 +36,8 @@ names, and the ceiling the same on an undefended boundary: 0
 is nothing beyond the decision, 1 as much as without a defence; in brackets a 95 % interval, after the semicolon the leakage beyond all
 that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise out. *Named among 100*: how
 often an attacker who knows the device half names the picture that was sent among a hundred of its class; chance is 1 %. *Bits* are
-those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker. "At least" before a
-number: more effort would still have gained something. *Short* beside the attack: only the kernel posterior, linkage, computed
+those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker; where both are near, they
+may pass each other by their sampling error. "At least" before a number: more effort would still have gained something. *Short* beside the attack: only the kernel posterior, linkage, computed
 properties and one decoder attacked this row, once each, and a stronger attacker may find more; the rows without it met all standard
 attacks, with updates doubled until no gain. *On the device*: share of the undefended network's multiply-adds. Peers' rows are their
 ideas made of this library's parts: not the authors' code, and not their figures. Settings of ours were chosen on training pictures that
@@ -136,7 +136,7 @@ def _parts(rows: Sequence[Row]) -> list[str]:
         found, named = row["summary"]["kinds"][PICTURES], row["summary"]["kinds"][IN_CLASS]
         looks = _after_looks(found, lambda more: _number(more["leakage"], 2), row["summary"])
         name = "ours" if row is ours else row["defence"].partition("(ours ")[2].rstrip(")")
-        points = "" if row is ours else f"{100 * (row['accuracy'] - ours['accuracy']):+.1f}"
+        points = "" if row is ours else f"{round(100 * (row['accuracy'] - ours['accuracy']), 1) + 0.0:+.1f}"  # no -0.0
         again = _after_looks(named, _percent, row["summary"])
         return (name, points, _number(found["leakage"], 2), looks, f"{_percent(named)} / {again}", _bits(row["summary"]["bits"]))
 

@@ -23,7 +23,8 @@ def prepared(tmp_path, monkeypatch):
             {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
         ),
     )
-    monkeypatch.setattr(demo, "MNIST", {"train_split": "train[:20]", "test_split": "test[:10]"})
+    monkeypatch.setattr(demo, "MNIST_TRAIN", "train[:20]")
+    monkeypatch.setattr(demo, "MNIST_TEST", "test[:10]")
     return tmp_path
 
 
