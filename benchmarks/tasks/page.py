@@ -30,21 +30,21 @@ Made by `python benchmarks/tasks/page.py` from the row files in `benchmarks/resu
 `python benchmarks/tasks/TASK.py --minutes N`, which goes on where its files end. What is not there has not been run.
 
 How to read the tables. Every number about privacy comes from fresh attackers on the frozen device half, given more effort until more
-gained nothing, or up to the limit of the run; of all attacks of a kind the strongest counts. *Leakage* is
-(attack - floor) / (ceiling - floor) of the score, where the floor is the same attack on the decision alone, the class that the server
-names, and the ceiling the same on an undefended boundary: 0
-is nothing beyond the decision, 1 as much as without a defence; in brackets a 95 % interval, after the semicolon the leakage beyond all
-that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise out. *Named among 100*: how
-often an attacker who knows the device half names the picture that was sent among a hundred of its class; chance is 1 %. *Bits* are
-those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker; where both are near, they
-may pass each other by their sampling error. "At least" before a number: more effort would still have gained something. *Short* beside the attack: only the kernel posterior, linkage, computed
-properties and one decoder attacked this row, once each, and a stronger attacker may find more; the rows without it met all standard
-attacks, with updates doubled until no gain. *On the device*: share of the undefended network's multiply-adds. Peers' rows are their
-ideas made of this library's parts: not the authors' code, and not their figures. Settings of ours were chosen on training pictures that
-no model of a row trains on (digits: eleven settings, 6,000 pictures; objects: those of digits; how the bottleneck starts was changed
-after trainings had collapsed, which their test accuracy showed, and chosen on training pictures); those of peers are the defaults of
-`kp.recipes`, untuned. On objects ours goes on from the undefended network for six epochs. *On a small device* the undefended row is a
-smaller network, distilled from the first; what it loses and computes is held against the first.
+gained nothing, or up to the limit of the run; of all attacks of a kind the strongest counts. *Leakage* is (attack - floor) / (ceiling -
+floor) of the score, where the floor is the same attack on the decision alone, the class that the server names, and the ceiling the same
+on an undefended boundary: 0 is nothing beyond the decision, 1 as much as without a defence; in brackets a 95 % interval, after the
+semicolon the leakage beyond all that the server half answers. *16 looks*: the same picture sent sixteen times, which averages fresh noise
+out. *Named among 100*: how often an attacker who knows the device half names the picture that was sent among a hundred of its class;
+chance is 1 %. *Bits* are those that cross beyond the class: estimated at least, and at most by the covariance bound, for any attacker;
+where both are near, they may pass each other by their sampling error. "At least" before a number: more effort would still have gained
+something. *Short* beside the attack: only the kernel posterior, linkage, computed properties and one decoder attacked this row, once
+each, and a stronger attacker may find more; the rows without it met all standard attacks, with updates doubled until no gain, and ours on
+digits a search for each picture through the device's weights, from noise. *On the device*: share of the undefended network's
+multiply-adds. Peers' rows are their ideas made of this library's parts: not the authors' code, and not their figures. Settings of ours
+were chosen on training pictures that no model of a row trains on (digits: eleven settings, 6,000 pictures; objects: those of digits; how
+the bottleneck starts was changed after trainings had collapsed, which their test accuracy showed, and chosen on training pictures); those
+of peers are the defaults of `kp.recipes`, untuned. On objects ours goes on from the undefended network for six epochs. *On a small
+device* the undefended row is a smaller network, distilled from the first; what it loses and computes is held against the first.
 """
 
 YARDSTICKS = """Published figures of other work, undefended (u) and defended (d). Their networks, data, splits and attackers differ from
