@@ -78,14 +78,15 @@ class Replicas:
         """Blocks until the flag is raised. A server that ends by itself is started again; meanwhile the others serve on.
 
         Raises:
-            EngineError: none serves, and each was started three times in vain; with the last lines of the first one's log.
+            EngineError: none serves, and each was started three times in vain; with the last lines of the log of one that ended.
         """
         replicas = [Replica(engine) for engine in self.engines]
         while any(engine.started for engine in self.engines) and not (stop is not None and stop.raised):
             for replica in replicas:
                 replica.step()
             if all(replica.failures > _TRIES for replica in replicas):
-                raise EngineError(f"No replica serves, after {_TRIES} restarts of each.\n{self.engines[0].last_lines()}")
+                ended = next(engine for engine in self.engines if engine.exit_status() is not None)  # others may just have begun again
+                raise EngineError(f"No replica serves, after {_TRIES} restarts of each.\n{ended.last_lines()}")
             time.sleep(PAUSE_SECONDS)
 
     def stop(self) -> None:
