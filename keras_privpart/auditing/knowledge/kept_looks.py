@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 MOST = 64
-_KEEP_BYTES, _KEEP_INPUTS = 1 << 30, 4
+_KEEP_BYTES, _KEEP_INPUTS = 256 << 20, 4  # bytes for each of so many inputs: 1 GB in all
 
 
 class KeptLooks:

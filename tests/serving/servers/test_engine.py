@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -244,6 +245,7 @@ def test_a_program_that_cannot_be_run(bundle, only):
 STAND_IN = """
 import re, sys
 from pathlib import Path
+from types import SimpleNamespace
 from keras_privpart.serving.local.server import main
 options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
 config = Path(options["model_config_file"])
@@ -346,6 +348,18 @@ def test_a_replica_that_dies_is_started_again_while_the_others_serve_on(bundle, 
         engine.log_path.unlink(missing_ok=True)
 
 
+def test_replicas_that_are_given_up_show_the_log_of_one_that_has_ended(monkeypatch):
+    """The first has just begun again, and its log is empty."""
+
+    def engine(status, lines):
+        facts = {"kind": "local", "name": "faces", "version": 1, "address": "a", "rest_address": None, "log_path": "log", "started": True}
+        return SimpleNamespace(**facts, exit_status=lambda: status, last_lines=lambda: lines)
+
+    monkeypatch.setattr(replicas, "Replica", lambda engine: SimpleNamespace(failures=9, step=lambda: None))
+    with pytest.raises(errors.EngineError, match=r"restarts of each\.\nno memory left"):
+        replicas.Replicas([engine(None, "nothing yet"), engine(1, "no memory left")]).wait()
+
+
 def test_replicas_that_all_fail_again_and_again_are_given_up(bundle, monkeypatch, caplog):
     """Pauses grow while none serves; nothing is restarted for ever."""
     monkeypatch.setattr(replicas, "_FIRST_PAUSE", 0.01)
@@ -412,6 +426,7 @@ STARTS = (
 SECURE_STAND_IN = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
 assert "PRIVATE KEY" in Path(options["ssl_config_file"]).read_text()
 assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0", "a crash would leave nothing to read"
